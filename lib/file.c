@@ -1,0 +1,175 @@
+#include "lib/file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "lib/own.h"
+
+int io_read_full(int fd, void *p, size_t n, const char *what, struct err *e)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = read(fd, (char *)p + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return err_sys(e, errno, "cannot read %s", what);
+		if (r == 0)
+			return err_set(e, -ENODATA, "cannot read %s: it ends after %zu of %zu bytes", what, done, n);
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int io_write_full(int fd, const void *p, size_t n, const char *what, struct err *e)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = write(fd, (const char *)p + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return err_sys(e, r ? errno : ENOSPC, "cannot write %s", what);
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int file_read(const char *path, size_t max, struct buf *b, struct err *e)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t start = b->n;
+
+	if (fd < 0)
+		return err_sys(e, errno, "cannot open %s", path);
+	for (;;) {
+		char *p = buf_room(b, 4096);
+		ssize_t r;
+
+		if (!p)
+			return err_nomem(e, "read a file");
+		r = read(fd, p, 4096);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return err_sys(e, errno, "cannot read %s", path);
+		if (r == 0)
+			return 0;
+		buf_grew(b, (size_t)r);
+		if (b->n - start > max)
+			return err_set(e, -EFBIG, "cannot read %s: longer than %zu bytes", path, max);
+	}
+}
+
+/* The folder of @path as a string of its own: "." for a bare name. */
+static char *dir_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash)
+		return strdup(".");
+	return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+int dir_flush(const char *dir, struct err *e)
+{
+	auto_fd int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	/* Some file systems have nothing to flush for a folder and say EINVAL. */
+	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+		return err_sys(e, errno, "cannot flush folder %s", dir);
+	return 0;
+}
+
+static int write_flushed(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
+{
+	auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+
+	if (fd < 0)
+		return err_sys(e, errno, "cannot create %s", path);
+	if (io_write_full(fd, data, n, path, e) < 0)
+		return e->code;
+	if (fdatasync(fd) < 0)
+		return err_sys(e, errno, "cannot flush %s", path);
+	return 0;
+}
+
+int file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
+{
+	auto_free char *tmp = str_fmt("%s.new", path);
+	auto_free char *dir = dir_of(path);
+
+	if (!tmp || !dir)
+		return err_nomem(e, "replace a file");
+	if (write_flushed(tmp, data, n, mode, e) < 0) {
+		unlink(tmp);
+		return e->code;
+	}
+	if (rename(tmp, path) < 0) {
+		err_sys(e, errno, "cannot replace %s", path);
+		unlink(tmp);
+		return e->code;
+	}
+	return dir_flush(dir, e);
+}
+
+int dir_make(const char *path, mode_t mode, struct err *e)
+{
+	auto_free char *p = strdup(path);
+
+	if (!p)
+		return err_nomem(e, "make a folder");
+	for (char *s = p + 1;; s++) {
+		char c = *s;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*s = '\0';
+		if (mkdir(p, mode) < 0 && errno != EEXIST)
+			return err_sys(e, errno, "cannot make folder %s", p);
+		*s = c;
+		if (!c)
+			return 0;
+	}
+}
+
+bool file_exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+int file_free_space(const char *path, uint64_t *bytes, struct err *e)
+{
+	struct statvfs s;
+
+	if (statvfs(path, &s) < 0)
+		return err_sys(e, errno, "cannot ask for the free space at %s", path);
+	if (__builtin_mul_overflow((uint64_t)s.f_bavail, (uint64_t)s.f_frsize, bytes))
+		*bytes = UINT64_MAX;
+	return 0;
+}
+
+char *path_beside(const char *file, const char *path)
+{
+	const char *slash = strrchr(file, '/');
+	int n = slash ? (int)(slash - file) : 0;
+	char cwd[PATH_MAX];
+
+	if (*path == '/')
+		return strdup(path);
+	if (*file == '/')
+		return str_fmt("%.*s/%s", n, file, path);
+	if (!getcwd(cwd, sizeof cwd))
+		return NULL;
+	if (!strcmp(cwd, "/"))
+		cwd[0] = '\0';
+	return str_fmt("%s/%.*s%s%s", cwd, n, file, n ? "/" : "", path);
+}

@@ -1,0 +1,183 @@
+#include "lib/text.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+bool text_take_num(const char **p, char sep, uint64_t *out)
+{
+	const char *s = *p;
+	uint64_t v = 0;
+
+	while (*s == ' ' || *s == '\t' || (sep && *s == sep))
+		s++;
+	if (!isdigit((unsigned char)*s))
+		return false;
+	for (; isdigit((unsigned char)*s); s++)
+		if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (unsigned)(*s - '0'), &v))
+			return false;
+	*p = s;
+	*out = v;
+	return true;
+}
+
+int text_num(const char *s, uint64_t min, uint64_t max, const char *what, uint64_t *out, struct err *e)
+{
+	uint64_t v = 0;
+	const char *p = s;
+
+	for (; isdigit((unsigned char)*p); p++)
+		if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (unsigned)(*p - '0'), &v))
+			return err_set(e, -ERANGE, "%s '%s' is too large", what, s);
+	if (p == s || *p)
+		return err_set(e, -EINVAL, "%s '%s' is not a whole number", what, s);
+	if (v < min || v > max)
+		return err_set(e, -ERANGE, "%s '%s' is out of range (%llu to %llu)", what, s,
+			(unsigned long long)min, (unsigned long long)max);
+	*out = v;
+	return 0;
+}
+
+/* The power of 1024 that a suffix stands for, in bits; -1 if it is none. "B" alone means bytes. */
+static int suffix_bits(const char *s)
+{
+	static const char letters[] = "kmgtpe";
+	const char *at;
+
+	if (!s[0] || (toupper((unsigned char)s[0]) == 'B' && !s[1]))
+		return 0;
+	at = strchr(letters, tolower((unsigned char)s[0]));
+	if (!at || (s[1] && strcasecmp(s + 1, "ib") && strcasecmp(s + 1, "b")))
+		return -1;
+	return 10 * (int)(at - letters + 1);
+}
+
+int text_size(const char *s, uint64_t unit, const char *what, uint64_t *out, struct err *e)
+{
+	uint64_t whole = 0, frac = 0, scale = 1, mul, add;
+	const char *p = s;
+	int bits;
+
+	for (; isdigit((unsigned char)*p); p++)
+		if (__builtin_mul_overflow(whole, 10u, &whole) ||
+			__builtin_add_overflow(whole, (unsigned)(*p - '0'), &whole))
+			return err_set(e, -ERANGE, "%s '%s' is too large", what, s);
+	if (p == s)
+		return err_set(e, -EINVAL, "%s '%s' is not a size (a number with K, M, G, T, P or E)", what, s);
+	if (*p == '.') {
+		for (p++; isdigit((unsigned char)*p); p++)
+			if (scale < 1000000) {
+				frac = frac * 10 + (unsigned)(*p - '0');
+				scale *= 10;
+			}
+	}
+	bits = suffix_bits(p);
+	if (bits < 0 || (scale > 1 && !*p)) /* "1.5" of what? */
+		return err_set(e, -EINVAL, "%s '%s' is not a size (a number with K, M, G, T, P or E)", what, s);
+	mul = *p ? 1ull << bits : unit;
+	add = (uint64_t)((unsigned __int128)frac * mul / scale);
+	if (__builtin_mul_overflow(whole, mul, out) || __builtin_add_overflow(*out, add, out))
+		return err_set(e, -ERANGE, "%s '%s' is too large", what, s);
+	return 0;
+}
+
+/* @a / @b to the nearest whole number, from the middle to the even one: as printf rounds. */
+static uint64_t div_round(unsigned __int128 a, uint64_t b)
+{
+	uint64_t q = (uint64_t)(a / b), rest = (uint64_t)(a % b);
+
+	return q + (rest > b - rest || (rest == b - rest && (q & 1)));
+}
+
+void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
+{
+	unsigned i = 0, scale = 1;
+	int digits = 0; /* after the point */
+
+	/* Step up at 1000, not at 1024, so that three digits always do. */
+	while (bytes >> 10 * i >= 1000)
+		i++;
+	while (scale < 1000 && bytes >> 10 * i < 100 / scale) {
+		scale *= 10;
+		digits++;
+	}
+	uint64_t v = div_round((unsigned __int128)bytes * scale, 1ull << 10 * i);
+	for (; digits && v % 10 == 0; digits--, scale /= 10)
+		v /= 10;
+	int n = v < 1000 ? snprintf(out, TEXT_SIZE_MAX, "%u", (unsigned)v / scale) : snprintf(out, TEXT_SIZE_MAX, "1e+03");
+	if (digits)
+		n += snprintf(out + n, TEXT_SIZE_MAX - (size_t)n, ".%0*u", digits, (unsigned)v % scale);
+	snprintf(out + n, TEXT_SIZE_MAX - (size_t)n, " %.1s%sB", &"\0KMGTPE"[i], i ? "i" : "");
+}
+
+const char *text_percent(uint64_t part, uint64_t whole, char out[TEXT_SIZE_MAX])
+{
+	uint64_t v = whole ? div_round((unsigned __int128)part * 10000, whole) : 10000;
+
+	snprintf(out, TEXT_SIZE_MAX, "%" PRIu64 ".%02u", v / 100, (unsigned)(v % 100));
+	return out;
+}
+
+int text_span(const char *s, const char *what, uint64_t *ms, struct err *e)
+{
+	static const struct {
+		const char *suffix;
+		unsigned ms;
+	} units[] = { { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "min", 60000 }, { "h", 3600000 } };
+	uint64_t v = 0;
+	const char *p = s;
+
+	for (; isdigit((unsigned char)*p); p++)
+		if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, (unsigned)(*p - '0'), &v))
+			return err_set(e, -ERANGE, "%s '%s' is too long", what, s);
+	for (size_t i = 0; p != s && i < sizeof units / sizeof units[0]; i++)
+		if (!strcmp(p, units[i].suffix)) {
+			if (__builtin_mul_overflow(v, units[i].ms, ms))
+				return err_set(e, -ERANGE, "%s '%s' is too long", what, s);
+			return 0;
+		}
+	return err_set(e, -EINVAL, "%s '%s' is not a time (a number with ms, s, m or h)", what, s);
+}
+
+unsigned text_distance(const char *a, const char *b)
+{
+	unsigned char row[33];
+	size_t la = strlen(a), lb = strlen(b);
+
+	if (la > 31 || lb > 31)
+		return 32;
+	for (size_t j = 0; j <= lb; j++)
+		row[j] = (unsigned char)j;
+	for (size_t i = 1; i <= la; i++) {
+		unsigned char diag = row[0];
+
+		row[0] = (unsigned char)i;
+		for (size_t j = 1; j <= lb; j++) {
+			unsigned best = diag + (a[i - 1] != b[j - 1]);
+
+			if (row[j] + 1u < best)
+				best = row[j] + 1u;
+			if (row[j - 1] + 1u < best)
+				best = row[j - 1] + 1u;
+			diag = row[j];
+			row[j] = (unsigned char)best;
+		}
+	}
+	return row[lb];
+}
+
+void text_shell_quote(struct buf *b, const char *s)
+{
+	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,=:/+@%") == strlen(s)) {
+		buf_adds(b, s);
+		return;
+	}
+	buf_addc(b, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			buf_adds(b, "'\\''");
+		else
+			buf_addc(b, *s);
+	}
+	buf_addc(b, '\'');
+}

@@ -1,0 +1,66 @@
+/* The watchdog child's work: thaw the guest if the process that froze it died or hangs. */
+#include <poll.h>
+#include <unistd.h>
+
+#include "lib/own.h"
+#include "monitor/monitor.h"
+
+#define TRY_MS	 5000 /* one attempt; a guest that is busy freezing answers late */
+#define AGAIN_MS 200
+
+/* What the parent says: 1 all is well, 0 nothing by the deadline, -1 it is gone. */
+static int parent_says(int fd, struct deadline d)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char c;
+	int n;
+
+	do
+		n = poll(&p, 1, deadline_left_ms(d));
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return 0;
+	do
+		n = (int)read(fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1 ? 1 : -1;
+}
+
+/* One attempt over the connection @fd, which is closed. */
+static int thaw_over(int fd, struct deadline d, struct err *e)
+{
+	struct deadline one = deadline_in(TRY_MS);
+	auto_agent struct agent *a = NULL;
+
+	if (d.at_ms < one.at_ms)
+		one = d;
+	if (agent_open(fd, one, &a, e) < 0)
+		return e->code;
+	return agent_thaw(a, one, NULL, e);
+}
+
+int agent_watchdog_run(const struct agent_watch *w, struct err *e)
+{
+	int said = parent_says(w->pipe_fd, w->frozen_until), rc = -ENOTCONN, fd;
+	struct deadline d = deadline_in(w->try_ms);
+
+	if (said > 0)
+		return 0;
+	err_set(e, rc, "cannot thaw: there is no connection to the guest agent");
+	if (w->agent_fd >= 0)
+		rc = thaw_over(w->agent_fd, d, e);
+	while (rc < 0 && w->path) {
+		rc = mon_connect(w->path, d, &fd, e);
+		if (!rc)
+			rc = thaw_over(fd, d, e);
+		if (!rc || deadline_left_ms(d) == 0)
+			break;
+		if (said == 0)
+			said = parent_says(w->pipe_fd, deadline_in(AGAIN_MS));
+		else
+			poll(NULL, 0, AGAIN_MS);
+		if (said > 0) /* it was only late, and thawed after all */
+			return 0;
+	}
+	return rc;
+}

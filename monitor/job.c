@@ -1,0 +1,226 @@
+/*
+ * Jobs: started by a command, followed by events, their errors asked for, dismissed. Events alone are not enough:
+ * why a job failed stands only in query-jobs, and BLOCK_JOB_COMPLETED comes before the job has concluded.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/own.h"
+#include "monitor/mon.h"
+
+#define ASK_PROGRESS_MS 200
+#define ASK_ANYWAY_MS	2000 /* also without a progress function: an event that never came is no endless wait */
+
+static const char status_names[][10] = { "undefined", "created", "running",  "paused",	  "ready", "standby",
+					 "waiting",   "pending", "aborting", "concluded", "null" };
+
+const char *mon_job_status_name(enum mon_job_status s)
+{
+	return status_names[s];
+}
+
+static void set_status(struct mon_job *j, const char *name)
+{
+	for (unsigned s = 0; s < ARRAY_SIZE(status_names); s++)
+		if (!strcmp(status_names[s], name)) {
+			if (s == JOB_CREATED)
+				j->seen = 0; /* a new job under an id used before */
+			j->status = s;
+			j->seen |= 1u << s;
+		}
+}
+
+bool mon_job_event(struct mon *m, const struct json *data)
+{
+	const char *id = json_str(json_get(data, "id"), "");
+
+	for (struct mon_job *j = m->jobs; j; j = j->next)
+		if (!strcmp(j->id, id)) {
+			set_status(j, json_str(json_get(data, "status"), ""));
+			j->newer = m->answered;
+			return true;
+		}
+	return false;
+}
+
+void mon_job_forget(struct mon *m, struct mon_job *j)
+{
+	for (struct mon_job **at = &m->jobs; *at; at = &(*at)->next)
+		if (*at == j) {
+			*at = j->next;
+			j->next = NULL;
+			return;
+		}
+}
+
+static int track(struct mon *m, struct mon_job *j, const char *id, struct err *e)
+{
+	if (!*id || strlen(id) >= sizeof j->id)
+		return err_set(e, -EINVAL, "job id '%s' is not 1 to %d bytes long", id, MON_JOB_ID - 1);
+	*j = (struct mon_job){ .next = m->jobs };
+	strcpy(j->id, id);
+	m->jobs = j;
+	return 0;
+}
+
+int mon_job_start(struct mon *m, struct mon_job *j, const char *command, const char *args, const char *id,
+		  struct deadline d, struct err *e)
+{
+	if (track(m, j, id, e) < 0)
+		return e->code;
+	if (mon_call(m, command, args, d, NULL, e) < 0)
+		mon_job_forget(m, j);
+	else
+		return 0;
+	return e->code;
+}
+
+/*
+ * What query-jobs says about the job. @listed: out. An event that came behind the answer, but was worked through
+ * before the answer was looked at, is newer: the status stays as it said.
+ */
+static int look(struct mon *m, struct mon_job *j, struct deadline d, bool *listed, struct err *e)
+{
+	auto_json struct json_doc *doc = NULL;
+
+	j->newer = *listed = false;
+	if (mon_call(m, "query-jobs", NULL, d, &doc, e) < 0)
+		return e->code;
+	json_each(v, json_root(doc)) {
+		if (!str_eq(json_str(json_get(v, "id"), NULL), j->id))
+			continue;
+		*listed = true;
+		if (!j->newer)
+			set_status(j, json_str(json_get(v, "status"), ""));
+		snprintf(j->type, sizeof j->type, "%s", json_str(json_get(v, "type"), ""));
+		snprintf(j->error, sizeof j->error, "%s", json_str(json_get(v, "error"), ""));
+		j->current = json_uint(json_get(v, "current-progress"), 0);
+		j->total = json_uint(json_get(v, "total-progress"), 0);
+	}
+	if (!*listed && !j->newer)
+		set_status(j, "null");
+	return 0;
+}
+
+int mon_job_query(struct mon *m, struct mon_job *j, struct deadline d, struct err *e)
+{
+	bool listed;
+
+	return look(m, j, d, &listed, e);
+}
+
+int mon_job_find(struct mon *m, struct mon_job *j, const char *id, struct deadline d, struct err *e)
+{
+	int rc = track(m, j, id, e);
+
+	if (!rc)
+		rc = mon_job_query(m, j, d, e);
+	if (!rc && j->status != JOB_NULL)
+		return 1;
+	mon_job_forget(m, j);
+	return rc;
+}
+
+static bool arrived(const struct mon_job *j, enum mon_job_status want)
+{
+	return j->status == want || j->status == JOB_CONCLUDED || j->status == JOB_NULL;
+}
+
+/* Wait for events for @ms or until the deadline, whichever is first. 1: look again; 0: the deadline has passed. */
+static int wait_a_while(struct mon *m, struct mon_job *j, enum mon_job_status want, uint64_t ms, struct deadline d,
+			struct err *e)
+{
+	struct deadline turn = deadline_in(ms);
+	struct chan_wait w = chan_wait(turn.at_ms < d.at_ms ? turn : d);
+	int rc = 1;
+
+	while (!arrived(j, want) && rc > 0)
+		rc = mon_pump(m, &w, e);
+	return rc < 0 ? rc : arrived(j, want) || deadline_left_ms(d) != 0;
+}
+
+int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, struct deadline d,
+		 const struct mon_progress *progress, struct err *e)
+{
+	struct chan_wait w = chan_wait(d);
+	int rc;
+
+	while (!arrived(j, want)) {
+		rc = wait_a_while(m, j, want, progress ? ASK_PROGRESS_MS : ASK_ANYWAY_MS, d, e);
+		if (rc > 0 && !arrived(j, want)) {
+			rc = mon_job_query(m, j, d, e);
+			if (!rc && progress)
+				progress->fn(progress->ctx, j->current, j->total);
+			if (!rc)
+				continue;
+		}
+		if (rc == 0 || rc == -ETIMEDOUT)
+			return err_set(e, -ETIMEDOUT, "job '%s' was still %s, not %s, after %llu ms", j->id,
+				       status_names[j->status], status_names[want], chan_waited_ms(&w));
+		if (rc < 0)
+			return err_at(e, "cannot follow job '%s'", j->id);
+	}
+	return 0;
+}
+
+int mon_job_do(struct mon *m, struct mon_job *j, const char *command, struct deadline d, struct err *e)
+{
+	auto_buf struct buf args = { 0 };
+	struct json_out w;
+
+	json_out_init(&w, &args, false);
+	json_obj(&w, NULL);
+	json_put_str(&w, "id", j->id);
+	json_obj_end(&w);
+	if (buf_check(&args, "build the request", e) < 0)
+		return e->code;
+	return mon_call(m, command, args.p, d, NULL, e);
+}
+
+/* What the job did is done either way: one left behind is found by its id, a dead QEMU by the next call. */
+static void dismiss(struct mon *m, struct mon_job *j, struct deadline d)
+{
+	struct err ignored;
+
+	if (mon_job_do(m, j, "job-dismiss", d, &ignored) < 0)
+		return;
+}
+
+/* How a job that has ended did, and dismiss it. */
+static int verdict(struct mon *m, struct mon_job *j, struct deadline d, struct err *e)
+{
+	bool listed = false;
+
+	if (j->status == JOB_CONCLUDED) {
+		if (look(m, j, d, &listed, e) < 0)
+			return err_at(e, "cannot learn how job '%s' ended", j->id);
+		if (j->status == JOB_CONCLUDED)
+			dismiss(m, j, d);
+	}
+	if (!listed && (!(j->seen & 1u << JOB_PENDING) || j->seen & 1u << JOB_ABORTING))
+		snprintf(j->error, sizeof j->error, "it vanished without a result");
+	if (j->error[0])
+		return err_set(e, -EREMOTEIO, "QEMU's job '%s' failed: %s", j->type[0] ? j->type : j->id, j->error);
+	return 0;
+}
+
+int mon_job_end(struct mon *m, struct mon_job *j, struct deadline d, const struct mon_progress *progress,
+		struct err *e)
+{
+	int rc = mon_job_wait(m, j, JOB_CONCLUDED, d, progress, e);
+
+	if (!rc)
+		rc = verdict(m, j, d, e);
+	mon_job_forget(m, j);
+	return rc;
+}
+
+int mon_job_run(struct mon *m, const char *command, const char *args, const char *id, struct deadline d,
+		const struct mon_progress *progress, struct err *e)
+{
+	struct mon_job j;
+
+	if (mon_job_start(m, &j, command, args, id, d, e) < 0)
+		return e->code;
+	return mon_job_end(m, &j, d, progress, e);
+}

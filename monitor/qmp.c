@@ -1,0 +1,356 @@
+/* QMP: the handshake, and requests with their answers. Specification: QEMU, docs/interop/qmp-spec. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/own.h"
+#include "monitor/mon.h"
+
+/* A request's id as it came back; -1 if it is none that we would write. */
+static int64_t read_id(struct json_span s)
+{
+	int64_t v = 0;
+
+	if (!s.len || s.len > 18)
+		return -1;
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.p[i] < '0' || s.p[i] > '9')
+			return -1;
+		v = v * 10 + (s.p[i] - '0');
+	}
+	return v;
+}
+
+static void ahead_free(struct ahead *a)
+{
+	if (a)
+		free(a->answer);
+	free(a);
+}
+
+static void ahead_forget(struct mon *m)
+{
+	while (m->ahead) {
+		struct ahead *a = m->ahead;
+
+		m->ahead = a->next;
+		ahead_free(a);
+	}
+}
+
+/* Where in the list the question stands, or its end. */
+static struct ahead **ahead_find(struct mon *m, const char *ask)
+{
+	struct ahead **a = &m->ahead;
+
+	while (*a && strcmp((*a)->ask, ask))
+		a = &(*a)->next;
+	return a;
+}
+
+/* An answer that nobody waits for yet. Without memory for it, the call asks anew. */
+static void ahead_keep(struct mon *m, int64_t id, struct json_span line)
+{
+	struct ahead **at = &m->ahead, *a;
+
+	while ((a = *at) && a->id != id)
+		at = &a->next;
+	if (!a || (a->answer = strndup(line.p, line.len)))
+		return;
+	*at = a->next;
+	ahead_free(a);
+}
+
+/*
+ * An answer. Requests are answered in order, so one that is due from before the newest is the late answer to a
+ * request that timed out. Before the handshake is over, answers to an earlier client's requests may come.
+ */
+static int take_answer(struct mon *m, const struct msg *msg, struct json_span line, struct err *e)
+{
+	int64_t id = read_id(msg->m[MSG_ID]);
+
+	if (id >= m->first_due && id <= m->id) {
+		m->first_due = id + 1;
+		if (id != m->want || !m->waiting) {
+			ahead_keep(m, id, line);
+			return 0;
+		}
+		m->waiting = false;
+		m->answered = true;
+		m->line = line;
+		m->answer = *msg;
+		return 0;
+	}
+	if (!m->ready)
+		return 0;
+	if (!msg->m[MSG_ID].p && msg->m[MSG_ERROR].p) {
+		msg_refused(m->chan.peer, "a request that it could not read", msg->m[MSG_ERROR], NULL, 0, e);
+		e->code = -EPROTO;
+		return e->code;
+	}
+	return err_set(e, -EPROTO, "%s answered with a wrong id: %.*s, not %lld", m->chan.peer,
+		       msg->m[MSG_ID].p ? (int)(msg->m[MSG_ID].len < 40 ? msg->m[MSG_ID].len : 40) : 4,
+		       msg->m[MSG_ID].p ? msg->m[MSG_ID].p : "none", (long long)m->id);
+}
+
+static int take_greeting(struct mon *m, struct json_span text, struct err *e)
+{
+	auto_json struct json_doc *doc = NULL;
+	const struct json *v, *q;
+
+	if (m->greeted)
+		return err_set(e, -EPROTO, "%s greeted twice", m->chan.peer);
+	if (json_parse(text.p, text.len, CHAN_NODES_MAX, &doc, e) < 0)
+		return e->code;
+	v = json_get(json_root(doc), "version");
+	q = json_get(v, "qemu");
+	if (!json_get(q, "major"))
+		return err_set(e, -EPROTO, "%s's greeting names no version", m->chan.peer);
+	m->version.major = (int)json_int(json_get(q, "major"), 0);
+	m->version.minor = (int)json_int(json_get(q, "minor"), 0);
+	m->version.micro = (int)json_int(json_get(q, "micro"), 0);
+	snprintf(m->version.package, sizeof m->version.package, "%s", json_str(json_get(v, "package"), ""));
+	m->greeted = true;
+	return 0;
+}
+
+static int take_line(struct mon *m, struct json_span line, struct err *e)
+{
+	struct msg msg;
+
+	if (msg_split(line, &msg, e) < 0)
+		return err_at(e, "%s sent a broken message", m->chan.peer);
+	if (msg.m[MSG_GREETING].p)
+		return take_greeting(m, msg.m[MSG_GREETING], e);
+	/* QEMU may still have had answers and events for a client before us, which is gone. */
+	if (!m->greeted && (msg.m[MSG_ID].p || msg.m[MSG_EVENT].p))
+		return 0;
+	if (!m->greeted)
+		return err_set(e, -EPROTO, "this is no QMP monitor: it did not greet first");
+	if (msg.m[MSG_EVENT].p)
+		return mon_take_event(m, line, e);
+	if (!msg.m[MSG_RETURN].p == !msg.m[MSG_ERROR].p)
+		return err_set(e, -EPROTO, "%s sent a message that is neither answer nor event", m->chan.peer);
+	return take_answer(m, &msg, line, e);
+}
+
+int mon_drain(struct mon *m, struct err *e)
+{
+	struct json_span line;
+
+	while (chan_line(&m->chan, &line))
+		if (take_line(m, line, e) < 0)
+			return chan_break(&m->chan, e);
+	return 0;
+}
+
+int mon_pump(struct mon *m, struct chan_wait *w, struct err *e)
+{
+	int rc = chan_await(&m->chan, w, e);
+
+	return rc > 0 && mon_drain(m, e) < 0 ? e->code : rc;
+}
+
+int mon_process(struct mon *m, struct err *e)
+{
+	int rc = chan_usable(&m->chan, e);
+
+	m->waiting = m->answered = false;
+	for (int i = 0; rc == 0 && i < 16; i++) { /* a flood does not hold the caller */
+		rc = chan_fill(&m->chan, e);
+		if (rc <= 0)
+			break;
+		rc = mon_drain(m, e);
+	}
+	return rc;
+}
+
+static int send_request(struct mon *m, const char *command, const char *args, int pass, struct deadline d, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+
+	msg_request(&b, command, args, ++m->id);
+	return buf_check(&b, "build the request", e) < 0 ? e->code : chan_send(&m->chan, b.p, b.n, pass, d, e);
+}
+
+void mon_ahead(struct mon *m, const char *command, const char *args, struct deadline d)
+{
+	auto_buf struct buf b = { 0 };
+	struct ahead **at, *a;
+	struct err e;
+
+	msg_request(&b, command, args, -1);
+	if (buf_check(&b, "build the request", &e) < 0 || chan_usable(&m->chan, &e) < 0)
+		return;
+	at = ahead_find(m, b.p);
+	if (*at || !(a = calloc(1, sizeof *a + b.n + 1)))
+		return;
+	strcpy(a->ask, b.p);
+	a->id = m->id + 1;
+	*at = a;
+	/* A request that was sent in part has broken the connection, and the call says so. */
+	if (send_request(m, command, args, -1, d, &e) < 0)
+		ahead_forget(m);
+}
+
+/* Is this the question that was asked ahead? Then its answer is what is waited for, or is taken as the one that came. */
+static int claim(struct mon *m, const char *command, const char *args, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	struct ahead **at;
+
+	msg_request(&b, command, args, -1);
+	if (buf_check(&b, "build the request", e) < 0)
+		return e->code;
+	at = ahead_find(m, b.p);
+	if (!*at) {
+		ahead_forget(m);
+		return 0;
+	}
+	m->claimed = *at;
+	*at = m->claimed->next;
+	m->want = m->claimed->id;
+	m->answered = m->claimed->answer;
+	if (!m->answered)
+		return 1;
+	m->line = (struct json_span){ m->claimed->answer, strlen(m->claimed->answer) };
+	return msg_split(m->line, &m->answer, e) < 0 ? e->code : 1;
+}
+
+/* Send one request and wait until m->answer has its answer. What arrived right behind it is worked through too. */
+static int ask(struct mon *m, const char *command, const char *args, int pass, struct deadline d, struct err *e)
+{
+	struct chan_wait w = chan_wait(d);
+	int rc;
+
+	ahead_free(m->claimed);
+	m->claimed = NULL;
+	m->answered = false;
+	if (chan_usable(&m->chan, e) < 0 || (rc = claim(m, command, args, e)) < 0)
+		return err_at(e, "cannot run '%s'", command);
+	m->waiting = !m->answered;
+	if (!rc) {
+		m->want = m->id + 1;
+		if (send_request(m, command, args, pass, d, e) < 0) {
+			m->waiting = false;
+			return err_at(e, "cannot run '%s'", command);
+		}
+	}
+	while (!m->answered) {
+		rc = mon_pump(m, &w, e);
+		if (m->answered)
+			break; /* what is wrong behind the answer is for the next call */
+		if (rc > 0)
+			continue;
+		m->waiting = false;
+		if (rc == 0)
+			err_set(e, -ETIMEDOUT, "no answer from %s within %llu ms", m->chan.peer, chan_waited_ms(&w));
+		return err_at(e, "cannot run '%s'", command);
+	}
+	return 0;
+}
+
+int mon_call_text(struct mon *m, const char *command, const char *args, struct deadline d, struct json_span *text,
+		  struct err *e)
+{
+	if (ask(m, command, args, -1, d, e) < 0)
+		return e->code;
+	if (m->answer.m[MSG_ERROR].p)
+		return msg_refused(m->chan.peer, command, m->answer.m[MSG_ERROR], m->class, sizeof m->class, e);
+	*text = m->answer.m[MSG_RETURN];
+	return 0;
+}
+
+int mon_call_fd(struct mon *m, const char *command, const char *args, int pass, struct deadline d,
+		struct json_doc **reply, struct err *e)
+{
+	if (ask(m, command, args, pass, d, e) < 0)
+		return e->code;
+	if (m->answer.m[MSG_ERROR].p)
+		return msg_refused(m->chan.peer, command, m->answer.m[MSG_ERROR], m->class, sizeof m->class, e);
+	return msg_parse(m->chan.peer, command, m->answer.m[MSG_RETURN], reply, e);
+}
+
+int mon_call(struct mon *m, const char *command, const char *args, struct deadline d, struct json_doc **reply,
+	     struct err *e)
+{
+	return mon_call_fd(m, command, args, -1, d, reply, e);
+}
+
+int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct json_span *text, struct err *e)
+{
+	auto_json struct json_doc *doc = NULL;
+	auto_buf struct buf args = { 0 };
+	const char *command;
+
+	if (msg_user(request, &doc, &command, &args, e) < 0 || ask(m, command, args.p, -1, d, e) < 0)
+		return e->code;
+	*text = m->line;
+	if (text->len && text->p[text->len - 1] == '\r')
+		text->len--;
+	return 0;
+}
+
+static int greet(struct mon *m, struct deadline d, struct err *e)
+{
+	struct chan_wait w = chan_wait(d);
+	int rc = 1;
+
+	while (!m->greeted && rc > 0)
+		rc = mon_pump(m, &w, e);
+	if (m->greeted)
+		return 0;
+	if (rc == 0) {
+		err_set(e, -ETIMEDOUT, "no greeting from %s's monitor within %llu ms", m->chan.peer, chan_waited_ms(&w));
+		err_hint(e, "another program may hold the monitor, which serves one at a time");
+		return e->code;
+	}
+	return rc;
+}
+
+int mon_open(int fd, struct deadline d, struct mon **out, struct err *e)
+{
+	auto_mon struct mon *m = calloc(1, sizeof *m);
+
+	if (!m) {
+		close(fd);
+		return err_nomem(e, "open the monitor");
+	}
+	chan_init(&m->chan, fd, "QEMU");
+	m->last = &m->first;
+	/* Of 18 digits at most, and in a millisecond of its own: never an id that an earlier client has used. */
+	m->id = (int64_t)((clock_mono_ns() & 0x7fffffffffffff) & ~0xfffffull);
+	m->first_due = m->id + 1;
+	if (greet(m, d, e) < 0 || mon_call(m, "qmp_capabilities", NULL, d, NULL, e) < 0)
+		return e->code;
+	m->ready = true;
+	*out = take_ptr(&m);
+	return 0;
+}
+
+void mon_close(struct mon *m)
+{
+	if (!m)
+		return;
+	mon_drop_events(m);
+	ahead_forget(m);
+	ahead_free(m->claimed);
+	chan_done(&m->chan);
+	buf_done(&m->commands);
+	free(m);
+}
+
+const struct mon_version *mon_version(const struct mon *m)
+{
+	return &m->version;
+}
+
+int mon_fd(const struct mon *m)
+{
+	return m->chan.fd;
+}
+
+const char *mon_error_class(const struct mon *m)
+{
+	return m->class;
+}

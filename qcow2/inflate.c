@@ -1,0 +1,220 @@
+/* RFC 1951; section numbers are its. */
+#include "qcow2/inflate.h"
+
+#include <string.h>
+
+#define MAX_CODE_BITS 15
+#define MAX_LITERALS  288
+#define MAX_DISTANCES 32
+
+struct stream {
+	const uint8_t *in, *end;
+	uint8_t *out;
+	size_t at, size;
+	uint32_t bits; /* not yet used, the next one lowest */
+	unsigned n_bits;
+	bool bad;      /* read past the end */
+};
+
+/* A canonical code (3.2.2): how many codes each length has, and the symbols by length, then value. */
+struct code {
+	uint16_t count[MAX_CODE_BITS + 1];
+	uint16_t symbol[MAX_LITERALS];
+};
+
+static unsigned take(struct stream *s, unsigned n)
+{
+	unsigned v;
+
+	while (s->n_bits < n) {
+		if (s->in == s->end) {
+			s->bad = true;
+			return 0;
+		}
+		s->bits |= (uint32_t)*s->in++ << s->n_bits;
+		s->n_bits += 8;
+	}
+	v = s->bits & ((1u << n) - 1);
+	s->bits >>= n;
+	s->n_bits -= n;
+	return v;
+}
+
+/* False if the lengths claim more codes than there are. */
+static bool make_code(struct code *c, const uint8_t *len, unsigned n)
+{
+	uint16_t next[MAX_CODE_BITS + 2] = { 0 };
+	int left = 1;
+
+	memset(c->count, 0, sizeof c->count);
+	for (unsigned i = 0; i < n; i++)
+		c->count[len[i]]++;
+	c->count[0] = 0;
+	for (unsigned b = 1; b <= MAX_CODE_BITS; b++) {
+		left = left * 2 - c->count[b];
+		if (left < 0)
+			return false;
+		next[b + 1] = (uint16_t)(next[b] + c->count[b]);
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (len[i])
+			c->symbol[next[len[i]]++] = (uint16_t)i;
+	return true;
+}
+
+/* The next symbol, or -1. Codes of one length are consecutive numbers, after twice those of the length before. */
+static int decode(struct stream *s, const struct code *c)
+{
+	int code = 0, first = 0, index = 0;
+
+	for (unsigned b = 1; b <= MAX_CODE_BITS; b++) {
+		code |= (int)take(s, 1);
+		if (s->bad)
+			return -1;
+		if (code - first < c->count[b])
+			return c->symbol[index + code - first];
+		index += c->count[b];
+		first = (first + c->count[b]) << 1;
+		code <<= 1;
+	}
+	return -1;
+}
+
+/* 3.2.4 */
+static bool stored(struct stream *s)
+{
+	unsigned len, check;
+	size_t n;
+
+	take(s, s->n_bits & 7);
+	len = take(s, 16);
+	check = take(s, 16);
+	if (s->bad || len != (check ^ 0xffff))
+		return false;
+	s->bits = s->n_bits = 0;
+	if ((size_t)(s->end - s->in) < len)
+		return false;
+	n = len < s->size - s->at ? len : s->size - s->at;
+	memcpy(s->out + s->at, s->in, n);
+	s->in += len;
+	s->at += n;
+	return true;
+}
+
+/* 3.2.5: a base and extra bits, four lengths (two distances) to each number of bits. */
+static unsigned length_of(struct stream *s, unsigned sym)
+{
+	unsigned i = sym - 257, extra = i < 8 ? 0 : (i - 4) / 4;
+
+	if (i == 28)
+		return 258;
+	return 3 + (i < 8 ? i : (4 + (i & 3)) << extra) + take(s, extra);
+}
+
+static unsigned distance_of(struct stream *s, unsigned sym)
+{
+	unsigned extra = sym < 4 ? 0 : (sym - 2) / 2;
+
+	return 1 + (sym < 4 ? sym : (2 + (sym & 1)) << extra) + take(s, extra);
+}
+
+static bool compressed(struct stream *s, const struct code *lit, const struct code *dist)
+{
+	while (s->at < s->size) {
+		int sym = decode(s, lit), d;
+		size_t len, back;
+
+		if (sym < 0 || sym > 285)
+			return false;
+		if (sym < 256) {
+			s->out[s->at++] = (uint8_t)sym;
+			continue;
+		}
+		if (sym == 256)
+			return true;
+		len = length_of(s, (unsigned)sym);
+		d = decode(s, dist);
+		if (d < 0 || d > 29)
+			return false;
+		back = distance_of(s, (unsigned)d);
+		if (s->bad || back > s->at)
+			return false;
+		for (; len && s->at < s->size; len--, s->at++)
+			s->out[s->at] = s->out[s->at - back];
+	}
+	return true;
+}
+
+/* 3.2.6 */
+static bool fixed_codes(struct code *lit, struct code *dist)
+{
+	uint8_t len[MAX_LITERALS];
+
+	memset(len, 8, 144);
+	memset(len + 144, 9, 112);
+	memset(len + 256, 7, 24);
+	memset(len + 280, 8, 8);
+	if (!make_code(lit, len, MAX_LITERALS))
+		return false;
+	memset(len, 5, MAX_DISTANCES);
+	return make_code(dist, len, MAX_DISTANCES);
+}
+
+/* 3.2.7 */
+static bool dynamic_codes(struct stream *s, struct code *lit, struct code *dist)
+{
+	static const uint8_t order[19] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
+	unsigned n_lit = 257 + take(s, 5), n_dist = 1 + take(s, 5), n = 4 + take(s, 4), i = 0;
+	uint8_t len[MAX_LITERALS + MAX_DISTANCES] = { 0 };
+
+	if (n_lit > 286)
+		return false;
+	for (unsigned k = 0; k < n; k++)
+		len[order[k]] = (uint8_t)take(s, 3);
+	if (!make_code(lit, len, 19))
+		return false;
+	memset(len, 0, sizeof len);
+	while (i < n_lit + n_dist) {
+		int sym = decode(s, lit);
+		unsigned times = 1;
+		uint8_t v = (uint8_t)sym;
+
+		if (sym < 0 || (sym == 16 && !i))
+			return false;
+		if (sym >= 16) {
+			v = sym == 16 ? len[i - 1] : 0;
+			times = sym == 16 ? 3 + take(s, 2) : sym == 17 ? 3 + take(s, 3) : 11 + take(s, 7);
+		}
+		if (times > n_lit + n_dist - i)
+			return false;
+		memset(len + i, v, times);
+		i += times;
+	}
+	return !s->bad && make_code(lit, len, n_lit) && make_code(dist, len + n_lit, n_dist);
+}
+
+bool inflate_exactly(const uint8_t *in, size_t n, uint8_t *out, size_t size)
+{
+	struct stream s = { .in = in, .end = in + n, .out = out, .size = size };
+	struct code lit, dist;
+	bool last = false, ok = true;
+
+	while (ok && !last && s.at < size) {
+		last = take(&s, 1);
+		switch (take(&s, 2)) {
+		case 0:
+			ok = stored(&s);
+			break;
+		case 1:
+			ok = fixed_codes(&lit, &dist) && compressed(&s, &lit, &dist);
+			break;
+		case 2:
+			ok = dynamic_codes(&s, &lit, &dist) && compressed(&s, &lit, &dist);
+			break;
+		default:
+			ok = false;
+		}
+		ok = ok && !s.bad;
+	}
+	return ok && s.at == size;
+}

@@ -1,0 +1,264 @@
+/* The shadow commit: new tables beside the old ones, then one sector of the header. See qcow2.h. */
+#include "qcow2/internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define WBUF_SIZE (256 * KIB)
+
+int txn_write_done(struct qcow2 *q, struct err *e)
+{
+	struct wbuf *w = &q->wbuf;
+	size_t n = w->n;
+
+	w->n = 0;
+	return n ? dev_write(q->dev, w->off, w->p, n, e) : 0;
+}
+
+void txn_touch(struct qcow2 *q)
+{
+	if (!q->old_size)
+		q->old_size = q->dev->size;
+	q->unflushed = true;
+}
+
+int txn_barrier(struct qcow2 *q, struct err *e)
+{
+	if (!q->unflushed)
+		return 0;
+	if (dev_flush(q->dev, e) < 0)
+		return e->code;
+	q->unflushed = false;
+	return 0;
+}
+
+int txn_put_sector(struct qcow2 *q, const uint8_t *p, size_t n, struct err *e)
+{
+	q->lost = true; /* until we know: the sector may be there, whatever an error says */
+	if (dev_write(q->dev, 0, p, n < SECTOR ? n : SECTOR, e) < 0 || dev_flush(q->dev, e) < 0)
+		return err_also(e, "the change may have been made or not");
+	q->lost = false;
+	return 0;
+}
+
+int txn_write(struct qcow2 *q, uint64_t off, const void *buf, size_t n, struct err *e)
+{
+	struct wbuf *w = &q->wbuf;
+
+	txn_touch(q);
+	if (!w->p)
+		w->p = malloc(WBUF_SIZE);
+	if (!w->p)
+		return q_nomem(e);
+	if ((w->n && off != w->off + w->n) || w->n + n > WBUF_SIZE)
+		if (txn_write_done(q, e) < 0)
+			return e->code;
+	if (n > WBUF_SIZE)
+		return dev_write(q->dev, off, buf, n, e);
+	if (!w->n)
+		w->off = off;
+	memcpy(w->p + w->n, buf, n);
+	w->n += n;
+	return 0;
+}
+
+int txn_write_table(struct qcow2 *q, uint64_t off, const uint64_t *t, size_t n, struct err *e)
+{
+	uint8_t buf[512];
+	uint64_t end = q_clusters(q, n * 8) << q->h.cluster_bits;
+
+	for (uint64_t at = 0, i = 0; at < end; at += sizeof buf) {
+		memset(buf, 0, sizeof buf);
+		for (size_t k = 0; k < sizeof buf && i < n; k += 8)
+			put_be64(buf + k, t[i++]);
+		if (txn_write(q, off + at, buf, sizeof buf, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+/* Entries of the refcount table up to the last that is used. */
+static size_t table_used(const struct qcow2 *q)
+{
+	size_t n = q->refs.n;
+
+	while (n && !q->refs.table[n - 1] && !q->refs.blk[n - 1].dirty)
+		n--;
+	return n;
+}
+
+/* Give every changed block a new place; each move changes counts, maybe in further blocks, until nothing is left. */
+static int place_blocks(struct qcow2 *q, struct err *e)
+{
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < q->refs.n; i++) {
+			uint64_t old = q->refs.table[i], new;
+
+			if (!q->refs.blk[i].dirty || q->refs.blk[i].moved)
+				continue;
+			again = true;
+			q->refs.blk[i].moved = true;
+			if (refs_alloc(q, 1, &new, e) < 0 || (old && refs_retire(q, old, e) < 0))
+				return e->code;
+			q->refs.table[i] = new;
+		}
+	}
+	return 0;
+}
+
+/* Places for blocks and table. The table's own place may change blocks, and these may make the table longer. */
+static int place_all(struct qcow2 *q, struct qhdr *nh, struct err *e)
+{
+	uint64_t off, n = 0, need;
+
+	if (refs_free(q, q->h.rt_off, q->h.rt_clusters * q->cluster, e) < 0)
+		return e->code;
+	do {
+		if (n && refs_free(q, off, n * q->cluster, e) < 0)
+			return e->code;
+		if (place_blocks(q, e) < 0)
+			return e->code;
+		/* One spare entry: taking the place may add a block. */
+		n = q_clusters(q, (table_used(q) + 1) * 8);
+		if (refs_alloc(q, n, &off, e) < 0 || place_blocks(q, e) < 0)
+			return e->code;
+		need = q_clusters(q, table_used(q) * 8);
+	} while (need > n);
+	nh->rt_off = off;
+	nh->rt_clusters = (uint32_t)n;
+	return 0;
+}
+
+static int write_refs(struct qcow2 *q, struct qhdr *nh, struct err *e)
+{
+	static const uint64_t none = 0; /* the clusters of the table that no entry needs are zeros all the same */
+	size_t used = table_used(q);
+
+	for (size_t i = 0; i < q->refs.n; i++)
+		if (q->refs.blk[i].moved && txn_write(q, q->refs.table[i], q->refs.blk[i].data, q->cluster, e) < 0)
+			return e->code;
+	if (txn_write_table(q, nh->rt_off, q->refs.table, used, e) < 0)
+		return e->code;
+	for (uint64_t at = q_clusters(q, used * 8); at < nh->rt_clusters; at++)
+		if (txn_write_table(q, nh->rt_off + (at << q->h.cluster_bits), &none, 1, e) < 0)
+			return e->code;
+	return 0;
+}
+
+/* What the old image used and the new one does not goes back to the file system, in runs as long as they come. */
+static void discard_block(struct qcow2 *q, const struct rblk *b, uint64_t first)
+{
+	uint64_t per = refs_per_block(q), from = 0, n = 0;
+
+	for (uint64_t i = 0; i <= per; i++) {
+		bool gone = i < per && (b->pin[i / 8] & ~b->pin[(per + i) / 8]) >> i % 8 & 1 &&
+			!refblock_get(b->data, q->h.refcount_order, i);
+
+		if (gone && !n)
+			from = i;
+		n += gone;
+		if (gone || !n)
+			continue;
+		dev_discard(q->dev, (first + from) << q->h.cluster_bits, n << q->h.cluster_bits);
+		n = 0;
+	}
+}
+
+/* The clusters that the old image used are free now. The new one is on the disk, so they may lose their content. */
+static void unpin(struct qcow2 *q)
+{
+	for (size_t i = 0; i < q->refs.n; i++) {
+		if (q->refs.blk[i].pin)
+			discard_block(q, &q->refs.blk[i], i * refs_per_block(q));
+		free(q->refs.blk[i].pin);
+		q->refs.blk[i].pin = NULL;
+		q->refs.blk[i].dirty = q->refs.blk[i].moved = false;
+	}
+	q->refs.hint = 0;
+	q->old_size = 0;
+	map_forget(q);
+}
+
+static bool refs_changed(const struct qcow2 *q)
+{
+	for (size_t i = 0; i < q->refs.n; i++)
+		if (q->refs.blk[i].dirty)
+			return true;
+	return false;
+}
+
+/* All but the header. */
+static int commit_tables(struct qcow2 *q, struct qhdr *nh, struct err *e)
+{
+	nh->autoclear &= KNOWN_AUTOCLEAR;
+	if (refs_changed(q) && (place_all(q, nh, e) < 0 || write_refs(q, nh, e) < 0))
+		return e->code;
+	return txn_write_done(q, e);
+}
+
+int txn_commit(struct qcow2 *q, struct qhdr *nh, struct err *e)
+{
+	size_t head = q->first_len < SECTOR ? q->first_len : SECTOR;
+	uint8_t sector[SECTOR] = { 0 };
+
+	if (commit_tables(q, nh, e) < 0 || txn_barrier(q, e) < 0)
+		return e->code;
+	memcpy(sector, q->first, head);
+	hdr_encode(nh, sector);
+	if (txn_put_sector(q, sector, head, e) < 0)
+		return e->code;
+	memcpy(q->first, sector, head);
+	q->h = *nh;
+	unpin(q);
+	return 0;
+}
+
+int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e)
+{
+	if (commit_tables(q, &hd->h, e) < 0 || head_switch(q, hd, e) < 0)
+		return e->code;
+	unpin(q);
+	return 0;
+}
+
+void txn_head(const struct qcow2 *q, struct head *hd, struct qext *ext)
+{
+	memcpy(ext, q->ext, q->n_ext * sizeof *ext);
+	*hd = (struct head){
+		.h = q->h, .ext = ext, .n_ext = q->n_ext, .backing = q->backing, .features = ext_find(q, EXT_FEATURES),
+	};
+}
+
+int txn_head_ext(struct head *hd, struct qext *ext, uint32_t type, const void *data, size_t len, struct err *e)
+{
+	unsigned i = 0;
+
+	while (i < hd->n_ext && ext[i].type != type)
+		i++;
+	if (!data) {
+		if (i < hd->n_ext)
+			memmove(&ext[i], &ext[i + 1], (--hd->n_ext - i) * sizeof *ext);
+		return 0;
+	}
+	if (i == MAX_EXT)
+		return err_set(e, -EFBIG, "no room for another header extension");
+	ext[i] = (struct qext){ type, (uint32_t)len, data };
+	hd->n_ext += i == hd->n_ext;
+	return 0;
+}
+
+int txn_abort(struct qcow2 *q, struct err *e)
+{
+	struct err second;
+
+	q->wbuf.n = 0;
+	refs_done(&q->refs);
+	if (q->old_size && !q->lost && q->dev->size > q->old_size && dev_truncate(q->dev, q->old_size, &second) < 0)
+		err_also(e, "and the file's new tail stays: %s", second.msg);
+	q->old_size = 0;
+	q->unflushed = false;
+	return e->code;
+}

@@ -1,0 +1,310 @@
+#include "kvm/argv.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/file.h"
+#include "lib/limits.h"
+#include "lib/own.h"
+
+/* ---- a growing vector ------------------------------------------------------------------------------------ */
+
+/* Take over @s; NULL is memory that ran out. */
+static void argv_own(struct argv *a, char *s)
+{
+	if (s && a->n + 2 > a->cap) {
+		size_t cap = a->cap ? a->cap * 2 : 64;
+		char **v = realloc(a->v, cap * sizeof *v);
+
+		if (v) {
+			a->v = v;
+			a->cap = cap;
+		}
+	}
+	if (!s || a->n + 2 > a->cap) {
+		a->oom = true;
+		free(s);
+		return;
+	}
+	a->v[a->n++] = s;
+	a->v[a->n] = NULL;
+}
+
+void argv_add(struct argv *a, const char *s)
+{
+	argv_own(a, strdup(s));
+}
+
+void argv_addf(struct argv *a, const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	va_end(ap);
+	argv_own(a, s);
+}
+
+void argv_done(struct argv *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->v[i]);
+	free(a->v);
+	*a = (struct argv){ 0 };
+}
+
+void argv_take(struct argv *a, const char *name, struct buf *b)
+{
+	argv_add(a, name);
+	argv_own(a, buf_take(b));
+	buf_done(b);
+}
+
+void opt_add(struct buf *b, const char *key, const char *val)
+{
+	buf_addf(b, ",%s=", key);
+	for (; *val; val++) {
+		if (*val == ',')
+			buf_addc(b, ',');
+		buf_addc(b, *val);
+	}
+}
+
+/* ---- pieces ---------------------------------------------------------------------------------------------- */
+
+int device_name(const struct build *b, const char *type, struct buf *name, struct err *e)
+{
+	buf_adds(name, type);
+	if (kvm_caps_has_device(b->spec->caps, type))
+		return 0;
+	return err_set(e, -EOPNOTSUPP, "QEMU %s has no device %s", b->spec->caps->version, type);
+}
+
+int virtio_name(const struct build *b, const char *type, struct buf *name, struct err *e)
+{
+	char full[64];
+
+	snprintf(full, sizeof full, "virtio-%s-%s", type, b->family == FAMILY_MICROVM ? "device" : "pci");
+	return device_name(b, full, name, e);
+}
+
+static enum family family_of(const char *machine)
+{
+	if (str_starts(machine, "pc-q35"))
+		return FAMILY_Q35;
+	if (str_starts(machine, "pc-i440fx"))
+		return FAMILY_PC;
+	return str_starts(machine, "microvm") ? FAMILY_MICROVM : FAMILY_OTHER;
+}
+
+/* kvm or tcg; @notice when the choice is not the first one asked for. */
+static int choose_accel(struct build *b, char *notice, size_t notice_size, struct err *e)
+{
+	const struct kvm_spec *s = b->spec;
+	struct err why = { 0 };
+
+	b->kvm = false;
+	if (s->def->accel == ACCEL_TCG)
+		return 0;
+	if (!s->caps->kvm)
+		err_set(&why, -EOPNOTSUPP, "cannot use KVM: %s was built without it", s->caps->path);
+	else if (kvm_usable(&why) == 0) {
+		b->kvm = true;
+		return 0;
+	}
+	if (s->def->accel == ACCEL_KVM_TCG) {
+		snprintf(notice, notice_size, "%s; running without it (tcg), which is slow", why.msg);
+		return 0;
+	}
+	*e = why;
+	return e->code;
+}
+
+static int choose_machine(struct build *b, struct err *e)
+{
+	const char *want = b->spec->machine ? b->spec->machine : b->spec->def->machine;
+
+	b->machine = kvm_caps_machine(b->spec->caps, want);
+	if (b->machine) {
+		b->family = family_of(b->machine);
+		return 0;
+	}
+	err_set(e, -EINVAL, "QEMU %s has no machine type '%s'", b->spec->caps->version, want);
+	return err_hint(e, "'%s -machine help' lists them", b->spec->caps->path);
+}
+
+static void add_memory(const struct build *b)
+{
+	auto_buf struct buf o = { 0 };
+	unsigned long long mib = b->spec->def->memory / MIB;
+	auto_free char *file = NULL;
+
+	if (b->spec->memory_file) {
+		file = path_beside("", b->spec->memory_file);
+		b->out->oom |= !file;
+		buf_addf(&o, "memory-backend-file,id=ram0,size=%lluM,share=%s", mib, b->spec->memory_private ? "off" : "on");
+		opt_add(&o, "mem-path", file ? file : "");
+	} else {
+		buf_addf(&o, "memory-backend-ram,id=ram0,size=%lluM", mib);
+	}
+	argv_take(b->out, "-object", &o);
+	argv_add(b->out, "-m");
+	argv_addf(b->out, "size=%lluM", mib);
+}
+
+static void add_machine(const struct build *b)
+{
+	const struct def *d = b->spec->def;
+	bool pflash = d->firmware && b->family != FAMILY_MICROVM;
+	struct argv *a = b->out;
+
+	argv_add(a, b->spec->caps->path);
+	argv_add(a, "-name");
+	argv_addf(a, "guest=%s", d->name);
+	argv_add(a, "-nodefaults");
+	argv_add(a, "-no-user-config");
+	argv_add(a, "-S");
+	argv_add(a, "-machine");
+	argv_addf(a, "%s,accel=%s,memory-backend=ram0%s%s", b->machine, b->kvm ? "kvm" : "tcg", pflash ? ",pflash0=code" : "",
+		pflash && d->nvram ? ",pflash1=" KVM_NODE_NVRAM : "");
+	add_memory(b);
+	argv_add(a, "-smp");
+	argv_addf(a, "%u", d->vcpus);
+	argv_add(a, "-cpu");
+	argv_add(a, d->cpu ? d->cpu : b->kvm ? b->spec->caps->cpu_host : "max");
+	argv_add(a, "-display");
+	argv_add(a, "none");
+	argv_add(a, "-rtc");
+	argv_add(a, "base=utc");
+	if (b->spec->caps->sandbox) {
+		argv_add(a, "-sandbox");
+		argv_add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	}
+}
+
+static void add_socket(struct argv *a, const char *id, int fd)
+{
+	argv_add(a, "-chardev");
+	argv_addf(a, "socket,id=%s,fd=%d,server=on,wait=off", id, fd);
+}
+
+static int add_channels(const struct build *b, struct err *e)
+{
+	auto_buf struct buf dev = { 0 };
+	struct argv *a = b->out;
+
+	add_socket(a, "qmp", KVM_FD_QMP);
+	argv_add(a, "-mon");
+	argv_add(a, "chardev=qmp,mode=control");
+	add_socket(a, "events", KVM_FD_EVENTS);
+	argv_add(a, "-mon");
+	argv_add(a, "chardev=events,mode=control");
+	add_socket(a, "console", KVM_FD_CONSOLE);
+	argv_add(a, "-serial");
+	argv_add(a, "chardev:console");
+	if (!b->spec->def->agent)
+		return 0;
+	add_socket(a, "agent", KVM_FD_AGENT);
+	if (virtio_name(b, "serial", &dev, e) < 0)
+		return e->code;
+	buf_adds(&dev, ",id=sys.serial");
+	argv_take(a, "-device", &dev);
+	if (device_name(b, "virtserialport", &dev, e) < 0)
+		return e->code;
+	buf_adds(&dev, ",id=sys.agent,bus=sys.serial.0,chardev=agent,name=org.qemu.guest_agent.0");
+	argv_take(a, "-device", &dev);
+	return 0;
+}
+
+static void add_netdev(const struct build *b, const struct def_net *n)
+{
+	auto_buf struct buf o = { 0 };
+
+	buf_addf(&o, "%s,id=%s.host", n->type, n->name);
+	if (str_eq(n->type, "tap")) {
+		opt_add(&o, "ifname", n->ifname);
+		buf_adds(&o, ",script=no,downscript=no");
+		if (b->kvm && str_eq(n->model, "virtio") && access("/dev/vhost-net", R_OK | W_OK) == 0)
+			buf_adds(&o, ",vhost=on");
+	}
+	argv_take(b->out, "-netdev", &o);
+}
+
+static int add_net(const struct build *b, const struct def_net *n, struct err *e)
+{
+	bool virtio = str_eq(n->model, "virtio");
+	auto_buf struct buf o = { 0 };
+
+	if (str_eq(n->type, "none"))
+		return 0;
+	if (!virtio)
+		buf_adds(&o, n->model); /* too many to ask for: QEMU will say if it has none */
+	else if (virtio_name(b, "net", &o, e) < 0)
+		return err_at(e, "%s", n->name);
+	add_netdev(b, n);
+	buf_addf(&o, ",id=%s,netdev=%s.host,mac=%s", n->name, n->name, n->mac);
+	/* No option ROM: nothing boots from here, and its file need not be installed. */
+	if (b->family != FAMILY_MICROVM && (virtio || str_starts(n->model, "e1000") || str_eq(n->model, "rtl8139")))
+		buf_adds(&o, ",romfile=");
+	argv_take(b->out, "-device", &o);
+	return 0;
+}
+
+static void add_kernel(const struct build *b)
+{
+	const struct def *d = b->spec->def;
+	const struct {
+		const char *name, *val;
+	} opts[] = { { "-kernel", d->kernel }, { "-initrd", d->initrd }, { "-append", d->append } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(opts); i++)
+		if (opts[i].val) {
+			argv_add(b->out, opts[i].name);
+			argv_add(b->out, opts[i].val);
+		}
+}
+
+int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, char *notice, size_t notice_size,
+	struct err *e)
+{
+	struct build b = { .spec = spec, .out = out };
+	const struct def *d = spec->def;
+
+	*out = (struct argv){ 0 };
+	if (notice_size)
+		notice[0] = '\0';
+	if (choose_machine(&b, e) < 0 || choose_accel(&b, notice, notice_size, e) < 0)
+		return e->code;
+	*accel = b.kvm ? "kvm" : "tcg";
+	if (d->nvram && b.family == FAMILY_MICROVM)
+		return err_set(e, -EINVAL, "machine %s has no place for an nvram", b.machine);
+	add_machine(&b);
+	argv_firmware(&b);
+	if (add_channels(&b, e) < 0 || argv_disks(&b, e) < 0)
+		goto fail;
+	for (size_t i = 0; i < d->n_nets; i++)
+		if (add_net(&b, &d->nets[i], e) < 0)
+			goto fail;
+	/* Tells the guest that it was brought back; only these have the ACPI tables for it. */
+	if ((b.family == FAMILY_PC || b.family == FAMILY_Q35) && kvm_caps_has_device(spec->caps, "vmgenid")) {
+		argv_add(out, "-device");
+		argv_add(out, "vmgenid,guid=auto,id=sys.vmgenid");
+	}
+	add_kernel(&b);
+	if (spec->incoming) {
+		argv_add(out, "-incoming");
+		argv_add(out, "defer");
+	}
+	for (size_t i = 0; i < d->n_qemu_args; i++)
+		argv_add(out, d->qemu_args[i]);
+	if (!out->oom)
+		return 0;
+	err_nomem(e, "build QEMU's command line");
+fail:
+	argv_done(out);
+	return e->code;
+}

@@ -1,0 +1,227 @@
+/* The block nodes and devices of a command line. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "kvm/argv.h"
+#include "lib/file.h"
+#include "lib/own.h"
+
+/* QEMU's cache modes as the properties of a node, and the device's write cache. */
+struct cache {
+	char name[13];
+	bool direct, no_flush, through;
+};
+static const struct cache caches[] = {
+	{ "none", true, false, false },
+	{ "writeback", false, false, false },
+	{ "writethrough", false, false, true },
+	{ "directsync", true, false, true },
+	{ "unsafe", false, true, false },
+};
+
+/* Without a word from the definition: none, unless the file system does not take O_DIRECT. */
+static const struct cache *cache_of(const struct def_disk *k, const char *file)
+{
+	auto_fd int fd = -1;
+
+	for (size_t i = 0; i < ARRAY_SIZE(caches); i++)
+		if (str_eq(caches[i].name, k->cache))
+			return &caches[i];
+	fd = open(file, O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
+	return &caches[fd < 0 && errno == EINVAL];
+}
+
+static void add_cache(struct buf *o, const struct cache *c)
+{
+	if (c->direct)
+		buf_adds(o, ",cache.direct=on");
+	if (c->no_flush)
+		buf_adds(o, ",cache.no-flush=on");
+}
+
+static const char *file_driver(const char *file)
+{
+	struct stat st;
+
+	return stat(file, &st) == 0 && S_ISBLK(st.st_mode) ? "host_device" : "file";
+}
+
+static const char *format_name(enum def_format f)
+{
+	return f == FORMAT_RAW ? "raw" : "qcow2";
+}
+
+/*
+ * File node and format node of layer @i. What lies below the active layer is read-only as a format, but its file is
+ * auto-read-only: a commit into it can then become a writer without a new node.
+ */
+static void add_layer(const struct build *b, const struct def_disk *k, const struct kvm_chain *c, size_t i)
+{
+	const struct kvm_layer *l = &c->layers[i];
+	auto_free char *file = path_beside("", l->file);
+	bool active = i + 1 == c->n_layers;
+	const struct cache *cache;
+	auto_buf struct buf o = { 0 };
+
+	if (!file) {
+		b->out->oom = true;
+		return;
+	}
+	cache = cache_of(k, file);
+	buf_addf(&o, "driver=%s,node-name=%s.%zu.file", file_driver(file), k->name, i);
+	opt_add(&o, "filename", file);
+	add_cache(&o, cache);
+	buf_addf(&o, ",discard=%s", k->discard);
+	if (k->readonly)
+		buf_adds(&o, ",read-only=on");
+	else if (!active)
+		buf_adds(&o, ",auto-read-only=on");
+	argv_take(b->out, "-blockdev", &o);
+
+	buf_addf(&o, "driver=%s,node-name=%s.%zu,file=%s.%zu.file", format_name(l->format), k->name, i, k->name, i);
+	add_cache(&o, cache);
+	buf_addf(&o, ",discard=%s", k->discard);
+	if (k->readonly || !active)
+		buf_adds(&o, ",read-only=on");
+	if (i > 0)
+		buf_addf(&o, ",backing=%s.%zu", k->name, i - 1);
+	argv_take(b->out, "-blockdev", &o);
+}
+
+/* Places taken on each bus so far. */
+struct buses {
+	unsigned virtio, ide, sata, scsi;
+};
+
+/*
+ * Eight disks a slot, from slot 16 on: 32 would not find room beside the rest, and a disk's address depends on its place
+ * among the disks alone, so that another network card leaves earlier checkpoints loadable.
+ */
+static int add_virtio(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+{
+	unsigned fn = at->virtio % 8, slot = 16 + at->virtio / 8;
+
+	if (virtio_name(b, "blk", o, e) < 0)
+		return e->code;
+	if (b->family == FAMILY_PC || b->family == FAMILY_Q35)
+		buf_addf(o, ",addr=%x.%x%s", slot, fn, fn ? "" : ",multifunction=on");
+	at->virtio++;
+	return 0;
+}
+
+static int add_ide(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+{
+	if (b->family != FAMILY_PC) {
+		err_set(e, -EINVAL, "machine %s has no IDE controller", b->machine);
+		return err_hint(e, "use bus = %s", b->family == FAMILY_Q35 ? "sata" : "virtio");
+	}
+	if (at->ide == 4)
+		return err_set(e, -EINVAL, "more than 4 IDE disks");
+	buf_addf(o, ",bus=ide.%u,unit=%u", at->ide / 2, at->ide % 2);
+	at->ide++;
+	return 0;
+}
+
+/* q35 has a controller of its own; others are given the same one. */
+static int add_sata(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+{
+	bool own = b->family == FAMILY_Q35;
+	auto_buf struct buf hba = { 0 };
+
+	if (b->family == FAMILY_MICROVM) {
+		err_set(e, -EINVAL, "machine %s has no SATA controller", b->machine);
+		return err_hint(e, "use bus = virtio");
+	}
+	if (at->sata == 6)
+		return err_set(e, -EINVAL, "more than 6 SATA disks");
+	if (!own && !at->sata) {
+		if (device_name(b, "ich9-ahci", &hba, e) < 0)
+			return e->code;
+		buf_adds(&hba, ",id=sys.ahci");
+		argv_take(b->out, "-device", &hba);
+	}
+	buf_addf(o, ",bus=%s.%u", own ? "ide" : "sys.ahci", at->sata++);
+	return 0;
+}
+
+static int add_scsi(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+{
+	auto_buf struct buf hba = { 0 };
+
+	if (!at->scsi) {
+		if (virtio_name(b, "scsi", &hba, e) < 0)
+			return e->code;
+		buf_adds(&hba, ",id=sys.scsi");
+		argv_take(b->out, "-device", &hba);
+	}
+	buf_addf(o, ",bus=sys.scsi.0,scsi-id=%u", at->scsi++);
+	return 0;
+}
+
+static int add_device(const struct build *b, const struct def_disk *k, const struct kvm_chain *c, unsigned bootindex,
+	struct buses *at, struct err *e)
+{
+	bool ata = k->bus == BUS_IDE || k->bus == BUS_SATA;
+	auto_buf struct buf o = { 0 };
+
+	if (ata && k->readonly)
+		return err_set(e, -EINVAL, "an IDE or SATA disk cannot be readonly");
+	if ((k->bus == BUS_VIRTIO ? add_virtio(b, at, &o, e) : device_name(b, ata ? "ide-hd" : "scsi-hd", &o, e)) < 0)
+		return e->code;
+	if ((k->bus == BUS_IDE && add_ide(b, at, &o, e) < 0) || (k->bus == BUS_SATA && add_sata(b, at, &o, e) < 0) ||
+		(k->bus == BUS_SCSI && add_scsi(b, at, &o, e) < 0))
+		return e->code;
+	buf_addf(&o, ",id=%s,drive=%s.%zu,bootindex=%u", k->name, k->name, c->n_layers - 1, bootindex);
+	if (k->serial)
+		opt_add(&o, "serial", k->serial);
+	if (cache_of(k, c->layers[c->n_layers - 1].file)->through)
+		buf_adds(&o, ",write-cache=off");
+	argv_take(b->out, "-device", &o);
+	return 0;
+}
+
+int argv_disks(const struct build *b, struct err *e)
+{
+	const struct def *d = b->spec->def;
+	struct buses at = { 0 };
+
+	for (size_t i = 0; i < d->n_disks; i++) {
+		const struct kvm_chain *c = &b->spec->chains[i];
+
+		for (size_t l = 0; l < c->n_layers; l++)
+			add_layer(b, &d->disks[i], c, l);
+		if (add_device(b, &d->disks[i], c, (unsigned)i + 1, &at, e) < 0)
+			return err_at(e, "%s", d->disks[i].name);
+	}
+	return 0;
+}
+
+static void add_flash(const struct build *b, const char *node, const char *file, enum def_format format, const char *ro)
+{
+	auto_buf struct buf o = { 0 };
+
+	buf_addf(&o, "driver=file,node-name=%s.file", node);
+	opt_add(&o, "filename", file);
+	buf_adds(&o, ro);
+	argv_take(b->out, "-blockdev", &o);
+	buf_addf(&o, "driver=%s,node-name=%s,file=%s.file%s", format_name(format), node, node, ro);
+	argv_take(b->out, "-blockdev", &o);
+}
+
+void argv_firmware(const struct build *b)
+{
+	const struct def *d = b->spec->def;
+
+	if (!d->firmware)
+		return;
+	if (b->family == FAMILY_MICROVM) { /* it has no flash */
+		argv_add(b->out, "-bios");
+		argv_add(b->out, d->firmware);
+		return;
+	}
+	add_flash(b, "code", d->firmware, FORMAT_RAW, ",read-only=on");
+	if (d->nvram)
+		add_flash(b, KVM_NODE_NVRAM, d->nvram, d->nvram_format, "");
+}

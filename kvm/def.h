@@ -1,0 +1,90 @@
+/* A VM's definition: what /etc/fermata/NAME.conf says, checked, with every default filled in. */
+#ifndef KVM_DEF_H
+#define KVM_DEF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/err.h"
+
+#define DEF_NAME_MAX 64  /* a VM's name: letters, digits, '-', '_', '.', not starting with '.' or '-' */
+#define DEF_DISK_MAX 16  /* a disk's or net's name: letter, then letters, digits, '-', '_'; node names made from it fit QEMU's 31 */
+#define DEF_MAX_DISKS 32
+#define DEF_MAX_NETS 16
+#define DEF_MAX_FILE (256 * 1024) /* bytes of a definition */
+
+enum def_format { FORMAT_QCOW2, FORMAT_RAW };
+enum def_bus { BUS_VIRTIO, BUS_IDE, BUS_SATA, BUS_SCSI };
+enum def_snapshot { DISK_SNAP_DEFAULT, DISK_SNAP_INTERNAL, DISK_SNAP_EXTERNAL, DISK_SNAP_NO };
+enum def_accel { ACCEL_KVM, ACCEL_TCG, ACCEL_KVM_TCG };
+
+struct def_disk {
+	char *name;
+	char *file; /* this and every other path: absolute */
+	enum def_format format;
+	enum def_bus bus;
+	enum def_snapshot snapshot;
+	char *cache;   /* none | writeback | writethrough | unsafe | directsync; NULL: none where O_DIRECT works */
+	char *discard; /* unmap | ignore */
+	char *serial;  /* NULL: none */
+	bool readonly;
+};
+
+struct def_net {
+	char *name;
+	char *type;   /* user | tap | none */
+	char *ifname; /* tap only */
+	char *mac;    /* always set: derived from the VM's and the interface's name when not given */
+	char *model;  /* virtio | e1000 | ... as QEMU's device of that family */
+};
+
+struct def {
+	char *name;
+	char *path; /* of the definition */
+	uint64_t memory; /* bytes */
+	unsigned vcpus;
+	char *machine;
+	enum def_accel accel;
+	char *cpu; /* NULL: "host" under kvm, "max" under tcg */
+	bool agent;
+	char *kernel, *initrd, *append;
+	char *firmware, *nvram;
+	enum def_format nvram_format;
+	char *memory_mode;  /* normal | instant */
+	char *snapshot_dir; /* NULL: beside each disk */
+	char *qemu;         /* name or path */
+	char *user;         /* NULL: as started */
+	struct def_disk *disks;
+	size_t n_disks;
+	struct def_net *nets;
+	size_t n_nets;
+	struct {
+		bool autostart;
+		unsigned order;
+		char *from;     /* "cold" by default */
+		char *fallback; /* as written: a list with commas; NULL: none */
+		char *healthy;  /* running | agent | serial "TEXT" */
+		uint64_t within_ms;
+		unsigned attempts;
+		bool discard_changes;
+		char *on_crash, *on_stop;
+		uint64_t back_off_ms, stop_within_ms;
+	} boot;
+	char **qemu_args; /* the [qemu] arg lines, split into words as a shell would, without expansion */
+	size_t n_qemu_args;
+};
+
+/*
+ * Read the definition at @path for the VM @name. @def: out; def_free(). A wrong key, a wrong value, a duplicate, a
+ * missing disk file key or format: -EINVAL as "FILE:LINE: what"; -ENOENT when the file is not there.
+ */
+int def_read(const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+void def_free(struct def *def);
+
+struct def_disk *def_disk_find(const struct def *def, const char *name);
+
+/* Whether @name can name a VM: -EINVAL says why not. */
+int def_check_name(const char *name, struct err *e) MUST_CHECK;
+
+#endif

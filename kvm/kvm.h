@@ -1,0 +1,221 @@
+/* One QEMU process, from a definition to its exit. Knows no snapshots and does not read images. */
+#ifndef KVM_KVM_H
+#define KVM_KVM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kvm/def.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "monitor/monitor.h"
+
+/* ---- what this host's QEMU can do ------------------------------------------------------------------- */
+
+struct kvm_caps {
+	char *path;    /* of the binary, absolute */
+	char *version; /* "7.2.22" */
+	char *package; /* "Debian 1:7.2+dfsg-7+deb12u18" or "" */
+	int major, minor, micro;
+	char *machines; /* every type and alias, each with its NUL, an empty one last: "pc-q35-7.2\0q35=pc-q35-7.2\0\0" */
+	char *commands; /* every QMP command likewise */
+	char *devices;  /* the device types that argv asks for and that are there, likewise */
+	bool sandbox;   /* built with seccomp */
+	bool kvm;       /* built with KVM */
+	char *cpu_host; /* what "-cpu" takes for the host's own CPU: "host", less what this host's KVM offers but refuses */
+};
+
+/*
+ * Ask the QEMU called @qemu (a name in PATH or a path) what it can do: one start with "-machine none", remembered in
+ * @cache_dir (NULL: nowhere) by the binary's path, size and mtime. A cache that cannot be read or written is no error.
+ * -ENOENT: no such QEMU, with what to do. @caps: out; kvm_caps_free().
+ */
+int kvm_probe(const char *qemu, const char *cache_dir, struct kvm_caps **caps, struct err *e) MUST_CHECK;
+void kvm_caps_free(struct kvm_caps *c);
+
+bool kvm_caps_has_command(const struct kvm_caps *c, const char *name);
+bool kvm_caps_has_device(const struct kvm_caps *c, const char *name);
+/* The versioned name behind an alias ("q35" -> "pc-q35-7.2"), the name itself if versioned, NULL if unknown. */
+const char *kvm_caps_machine(const struct kvm_caps *c, const char *name);
+
+/* 0 if /dev/kvm can be used, else why not and what to do. -ENOENT, -EACCES, ... */
+int kvm_usable(struct err *e) MUST_CHECK;
+
+/* ---- starting -------------------------------------------------------------------------------------- */
+
+/* One image of a disk's chain. */
+struct kvm_layer {
+	const char *file;
+	enum def_format format;
+};
+
+/* The chain of one disk as the engine found it: layers[0] is the base, the last one the active layer. */
+struct kvm_chain {
+	const char *disk; /* name in the definition */
+	const struct kvm_layer *layers;
+	size_t n_layers;
+};
+
+struct kvm_spec {
+	const struct def *def;
+	const struct kvm_caps *caps;
+	const struct kvm_chain *chains; /* one per disk, in the definition's order */
+	const char *machine; /* NULL: the definition's; else e.g. what a checkpoint was made with */
+	const char *run_dir; /* sockets, pid, log */
+	bool incoming;       /* -incoming defer */
+	const char *memory_file; /* the guest's memory is this file; NULL: anonymous */
+	bool memory_private;     /* ... mapped privately: read when touched, never changed */
+};
+
+/* A growing argument vector. */
+struct argv {
+	char **v; /* NULL-terminated when n > 0 */
+	size_t n, cap;
+	bool oom;
+};
+void argv_add(struct argv *a, const char *s);
+void argv_addf(struct argv *a, const char *fmt, ...) PRINTF(2, 3);
+void argv_done(struct argv *a);
+
+/* Descriptors that a started QEMU inherits; the numbers it sees are fixed, so that argv can be printed and reused. */
+enum { KVM_FD_QMP = 3, KVM_FD_EVENTS, KVM_FD_AGENT, KVM_FD_CONSOLE };
+
+/* The node of the firmware's variables, where the definition has an nvram. */
+#define KVM_NODE_NVRAM "nvram"
+
+/*
+ * Build QEMU's command line, node by node. Nodes are named DISK.N and DISK.N.file, N counting from the base; the
+ * device's id is DISK; ids of ours have a dot, which names in a definition cannot. The memory's id is "ram0" for ever,
+ * since saved memory is known by it. The command line starts QEMU stopped (-S).
+ *
+ * @accel:  out, what was chosen ("kvm" or "tcg")
+ * @notice: out, "" or what the user should hear (kvm:tcg fell back)
+ *
+ * -EINVAL for what the machine cannot have (a fifth IDE disk), -EOPNOTSUPP for what this QEMU does not have, -ENOENT,
+ * -EACCES for /dev/kvm. On success argv_done(out).
+ */
+int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, char *notice, size_t notice_size,
+	struct err *e) MUST_CHECK;
+
+/* Whom the definition's user names, who must be able to open what QEMU opens. -ENOENT: there is no such user. */
+int kvm_user(const char *user, uid_t *uid, gid_t *gid, struct err *e) MUST_CHECK;
+
+struct kvm; /* a QEMU process that runs, and our connection to it */
+
+/*
+ * Start QEMU stopped (-S) in a session of its own; return when its monitor answers, or say why it died, quoting its
+ * last words. Before exec, pid and start time stand in @run_dir/pid, so that no QEMU ever lives without its record.
+ * -EEXIST if one runs already. @out: kvm_close(). On failure nothing runs and nothing is left in @run_dir but the log.
+ */
+int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, char *notice, size_t notice_size,
+	struct err *e) MUST_CHECK;
+
+/* ---- finding it again ------------------------------------------------------------------------------- */
+
+/* The pid of the QEMU that @run_dir/pid names if it is alive (same start time), else 0. Cleans nothing. */
+pid_t kvm_pid(const char *run_dir);
+
+/* Remove pid and sockets of a QEMU that is dead. Only with the VM's lock held. */
+void kvm_clean(const char *run_dir);
+
+/* The same with the folder and its log. */
+void kvm_remove(const char *run_dir);
+
+/* The QEMU of folder @from is that of @to from now on, where none runs any more. Cut off, it can be done again. */
+int kvm_move(const char *from, const char *to, struct err *e) MUST_CHECK;
+
+/*
+ * Connect to the running QEMU of @run_dir. -ESRCH: none runs. -ETIMEDOUT: its monitor does not answer (another command
+ * holds it, or it hangs). @out: kvm_close(), which leaves QEMU running.
+ */
+int kvm_open(const char *run_dir, struct deadline d, struct kvm **out, struct err *e) MUST_CHECK;
+void kvm_close(struct kvm *k);
+
+struct mon *kvm_mon(struct kvm *k);
+pid_t kvm_process(const struct kvm *k);
+
+/*
+ * For a supervisor: the monitor on events.sock, which is not in the way of commands, and a descriptor that polls readable
+ * when the process has ended (-1 where the kernel has none: then the monitor's end has to do). -ESRCH: none runs.
+ */
+int kvm_watch(const char *run_dir, struct deadline d, struct mon **m, int *pidfd, struct err *e) MUST_CHECK;
+
+/*
+ * Talking to a QEMU that was started here failed with @e: if it has ended, say why in its own words (-EREMOTEIO).
+ */
+void kvm_last_words(const struct kvm *k, const char *run_dir, struct err *e);
+
+/* Connect to @run_dir/agent.sock. -ENOENT: the VM has no agent channel. Caller owns the descriptor. */
+int kvm_agent_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
+int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
+
+/* ---- lifecycle --------------------------------------------------------------------------------------- */
+
+/* QMP query-status: "running", "paused", "io-error", "restore-vm", ... @status: 32 bytes. */
+#define KVM_STATUS_MAX 32
+int kvm_status(struct kvm *k, char status[KVM_STATUS_MAX], struct err *e) MUST_CHECK;
+
+/* QMP cont/stop; return when query-status agrees. cont retries while QEMU says that a migration is being finished. */
+int kvm_cont(struct kvm *k, struct deadline d, struct err *e) MUST_CHECK;
+int kvm_stop(struct kvm *k, struct deadline d, struct err *e) MUST_CHECK;
+
+int kvm_powerdown(struct kvm *k, struct err *e) MUST_CHECK; /* the ACPI button */
+int kvm_reset(struct kvm *k, struct err *e) MUST_CHECK;
+
+/* Wait until the process has ended. -ETIMEDOUT: it lives. */
+int kvm_wait_gone(const char *run_dir, pid_t pid, struct deadline d, struct err *e) MUST_CHECK;
+
+/*
+ * End QEMU: SIGTERM (it flushes its images), and after @grace_ms SIGKILL unless @graceful, which then is -EBUSY.
+ * Cleans @run_dir. 0 if none ran.
+ */
+int kvm_destroy(const char *run_dir, uint64_t grace_ms, bool graceful, struct err *e) MUST_CHECK;
+
+/* Bytes of guest memory that QEMU has touched (VmRSS less file mappings), from /proc/PID/status. */
+int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e) MUST_CHECK;
+
+/* Bytes that the host can give to programs, from /proc/meminfo. */
+int kvm_memory_free(uint64_t *bytes, struct err *e) MUST_CHECK;
+
+/*
+ * A child that thaws the guest if this process dies or does not thaw it within @frozen_ms: see agent_watchdog_run().
+ * Make it before the freeze, end it after the thaw.
+ *
+ * @agent_fd: agent_fd() of our connection to the guest agent, which the child inherits
+ */
+struct kvm_guard {
+	int fd;
+	pid_t pid;
+};
+int kvm_guard_start(const char *run_dir, int agent_fd, uint64_t frozen_ms, struct kvm_guard *g, struct err *e) MUST_CHECK;
+
+/*
+ * A child that calls @fn if this process dies before kvm_guard_end(). In it all our descriptors are closed, signals are
+ * ignored, and memory is as it was here.
+ */
+int kvm_guard_call(void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
+
+/* All is well: tell the child and reap it. */
+void kvm_guard_end(struct kvm_guard *g);
+
+/* ---- children: the rooms above fork through here --------------------------------------------------------- */
+
+/* Call @fn in a child, where no signal is blocked, and end it with what that returns. The child's pid; -1 with errno. */
+pid_t kvm_child_start(int (*fn)(void *ctx), void *ctx);
+
+/* Run a command and wait: its exit status; 127: it could not be run; 128 and more: a signal ended it. */
+int kvm_child_run(char **words);
+
+/* ---- the host ----------------------------------------------------------------------------------------- */
+
+enum kvm_verdict { HOST_PASS, HOST_WARN, HOST_FAIL };
+
+/* One line of host-check: "Checking @what", with what to do about it in @hint, or "". */
+typedef void kvm_host_fn(void *ctx, const char *what, enum kvm_verdict v, const char *hint);
+/* @cache_dir: the state folder, which is looked at too; NULL: the working folder is. */
+int kvm_host_check(const char *qemu, const char *cache_dir, kvm_host_fn *fn, void *ctx, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,193 @@
+#include "kvm/run_dir.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include "lib/file.h"
+#include "lib/own.h"
+#include "lib/text.h"
+
+#define NR_pidfd_open 434 /* the same number on every architecture */
+
+int run_listen(const char *dir, const char *name, int *fd, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	auto_fd int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_fd int d = -1;
+	auto_free char *made = str_fmt("%s/%s.new", dir, name), *path = str_fmt("%s/%s", dir, name);
+	int n = snprintf(a.sun_path, sizeof a.sun_path, "%s/%s.new", dir, name);
+
+	if (!made || !path)
+		return err_nomem(e, "make a socket");
+	unlink(made); /* of one that was killed right here */
+	if (n < 0 || (size_t)n >= sizeof a.sun_path) {
+		/* Too long for the address: go through the folder's descriptor. */
+		d = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (d < 0)
+			return err_sys(e, errno, "cannot open %s", dir);
+		snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s.new", d, name);
+	}
+	/*
+	 * The mode before bind() is the mode that the file is made with. A QEMU that ends removes the name that its socket was
+	 * bound to, which may have become another's by then: it only ever had this one.
+	 */
+	if (s < 0 || fchmod(s, 0600) < 0 || bind(s, (struct sockaddr *)&a, sizeof a) < 0 || listen(s, 8) < 0 ||
+		rename(made, path) < 0) {
+		err_sys(e, errno, "cannot make the socket %s", path);
+		unlink(made);
+		return e->code;
+	}
+	*fd = take_fd(&s);
+	return 0;
+}
+
+/*
+ * Start time of a live process, in clock ticks since boot. 0: there is none, or it is a zombie. One whose first thread has
+ * ended looks like a zombie, too; while it has others they have its files open, and may be writing. < 0: it does not tell.
+ */
+static int start_time(pid_t pid, unsigned long long *ticks)
+{
+	auto_buf struct buf stat = { 0 };
+	char path[40], state;
+	const char *p;
+	uint64_t v = 0, threads = 0;
+	struct err e;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	if (file_read(path, 4096, &stat, &e) < 0)
+		return e.code == -ENOENT || e.code == -ESRCH ? 0 : e.code;
+	p = strrchr(buf_str(&stat), ')'); /* the name before it may hold anything */
+	if (!p || p[1] != ' ' || !p[2])
+		return false;
+	state = p[2];
+	p += 3;
+	/* Fields 4 to 22; some of them may be negative. */
+	for (int field = 4; field <= 22; field++) {
+		if (!text_take_num(&p, '-', &v))
+			return false;
+		if (field == 20)
+			threads = v;
+	}
+	*ticks = v;
+	return threads > 1 || (state != 'Z' && state != 'X');
+}
+
+int run_record(const char *dir, pid_t pid, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/" RUN_PID, dir), *tmp = str_fmt("%s/" RUN_PID ".new", dir);
+	auto_fd int fd = -1;
+	unsigned long long ticks;
+	char text[64];
+	int n;
+
+	if (!path || !tmp)
+		return err_nomem(e, "record QEMU's process");
+	if (start_time(pid, &ticks) <= 0)
+		return err_set(e, -ESRCH, "cannot read /proc/%d/stat", (int)pid);
+	n = snprintf(text, sizeof text, "%d %llu\n", (int)pid, ticks);
+	/* Whole by the rename; not flushed, since it means nothing after a power cut. */
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return err_sys(e, errno, "cannot create %s", tmp);
+	if (io_write_full(fd, text, (size_t)n, tmp, e) < 0)
+		return e->code;
+	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : 0;
+}
+
+/* What is on record. 0: nothing is; < 0: it cannot be read. */
+static int recorded(const char *run_dir, uint64_t *pid, uint64_t *ticks)
+{
+	auto_free char *path = str_fmt("%s/" RUN_PID, run_dir);
+	auto_buf struct buf text = { 0 };
+	const char *p;
+	struct err e;
+
+	if (!path)
+		return -ENOMEM;
+	if (file_read(path, 128, &text, &e) < 0)
+		return e.code == -ENOENT ? 0 : e.code;
+	p = buf_str(&text);
+	return text_take_num(&p, 0, pid) && text_take_num(&p, 0, ticks) && *pid && *pid <= INT_MAX;
+}
+
+pid_t kvm_pid(const char *run_dir)
+{
+	unsigned long long now;
+	uint64_t pid, then;
+	int rc, tries = 3;
+
+	/* What cannot be read for a moment (no descriptor or memory left) must not make a VM that runs look off. */
+	while ((rc = recorded(run_dir, &pid, &then)) < 0 && --tries)
+		;
+	if (rc <= 0)
+		return 0;
+	rc = start_time((pid_t)pid, &now);
+	/* Who cannot be looked at is not taken for dead. */
+	return rc < 0 || (rc && now == then) ? (pid_t)pid : 0;
+}
+
+void kvm_clean(const char *run_dir)
+{
+	static const char *const names[] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_PID };
+	uint64_t pid, ticks;
+
+	/* A QEMU may be alive that only cannot be looked up now: it would be lost to every later command. */
+	if (recorded(run_dir, &pid, &ticks) < 0 || kvm_pid(run_dir))
+		return;
+	/* Each also under the name that it is made with; the pid is the last to go. */
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		auto_free char *path = str_fmt("%s/%s.new", run_dir, names[i]);
+
+		if (!path)
+			return;
+		unlink(path);
+		path[strlen(path) - strlen(".new")] = '\0';
+		unlink(path);
+	}
+}
+
+void kvm_remove(const char *run_dir)
+{
+	auto_free char *log = str_fmt("%s/" RUN_LOG, run_dir);
+
+	kvm_clean(run_dir);
+	if (log)
+		unlink(log);
+	rmdir(run_dir);
+}
+
+int kvm_move(const char *from, const char *to, struct err *e)
+{
+	/* The pid first: whose folder it is is never in doubt. */
+	static const char *const names[] = { RUN_PID, RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_LOG };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		auto_free char *a = str_fmt("%s/%s", from, names[i]), *b = str_fmt("%s/%s", to, names[i]);
+
+		if (!a || !b)
+			return err_nomem(e, "move a VM");
+		if (rename(a, b) < 0 && errno != ENOENT)
+			return err_sys(e, errno, "cannot create %s", b);
+	}
+	rmdir(from);
+	return 0;
+}
+
+int run_pidfd(const char *dir, pid_t pid)
+{
+	int fd = (int)syscall(NR_pidfd_open, pid, 0);
+
+	/* Asked again, since the number could have been given to another before we held it. */
+	if (fd >= 0 && kvm_pid(dir) != pid) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}

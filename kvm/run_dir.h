@@ -1,0 +1,23 @@
+/* Private to kvm/: what stands in a VM's run folder. */
+#ifndef KVM_RUN_DIR_H
+#define KVM_RUN_DIR_H
+
+#include "kvm/kvm.h"
+
+#define RUN_QMP	    "qmp.sock"
+#define RUN_EVENTS  "events.sock"
+#define RUN_AGENT   "agent.sock"
+#define RUN_CONSOLE "console.sock"
+#define RUN_PID	    "pid"
+#define RUN_LOG	    "qemu.log"
+
+/* A listening socket @name in @dir, for us alone. Paths of any length. @fd: out, the caller's. */
+int run_listen(const char *dir, const char *name, int *fd, struct err *e) MUST_CHECK;
+
+/* Put @pid and its start time on record in @dir. */
+int run_record(const char *dir, pid_t pid, struct err *e) MUST_CHECK;
+
+/* A descriptor that polls readable when the process that @dir names has ended; -1: none runs, or the kernel has no such. */
+int run_pidfd(const char *dir, pid_t pid);
+
+#endif

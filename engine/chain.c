@@ -1,0 +1,234 @@
+/* The chain of images behind every disk, followed without trusting what the images say. */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/internal.h"
+#include "engine/overlay.h"
+#include "lib/limits.h"
+#include "lib/own.h"
+#include "qcow2/qcow2.h"
+
+#define MAX_LAYERS (MAX_BACKING_DEPTH + 1)
+
+/* A chain while it is followed: the active layer first. */
+struct walk {
+	struct kvm_layer *layers;
+	struct stat *seen;
+	size_t n;
+	struct file_set vouched; /* the images that the record's snapshots froze, once they are asked for */
+};
+
+static void walk_done(struct walk *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		free((char *)w->layers[i].file);
+	free(w->layers);
+	free(w->seen);
+	file_set_done(&w->vouched);
+}
+
+static int push(struct walk *w, const char *file, enum def_format format, struct err *e)
+{
+	struct kvm_layer *layers = reallocarray(w->layers, w->n + 1, sizeof *layers);
+	struct stat *seen = reallocarray(w->seen, w->n + 1, sizeof *seen);
+
+	if (layers)
+		w->layers = layers;
+	if (seen)
+		w->seen = seen;
+	if (!layers || !seen)
+		return err_nomem(e, "follow a chain");
+	if (stat(file, &seen[w->n]) < 0)
+		return err_sys(e, errno, "cannot find image %s", file);
+	if (w->n == MAX_LAYERS)
+		return err_set(e, -EFBIG, "the chain has more than %d images", MAX_LAYERS);
+	for (size_t i = 0; i < w->n; i++)
+		if (seen[i].st_dev == seen[w->n].st_dev && seen[i].st_ino == seen[w->n].st_ino)
+			return err_set(e, -EUCLEAN, "the chain comes back to %s", file);
+	layers[w->n] = (struct kvm_layer){ strdup(file), format };
+	if (!layers[w->n].file)
+		return err_nomem(e, "follow a chain");
+	w->n++;
+	return 0;
+}
+
+/* Whether @file lies below one of the folders that the definition itself names. Both are real paths. */
+static bool below(const char *file, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return !strncmp(file, dir, n) && (file[n] == '/' || (n && dir[n - 1] == '/'));
+}
+
+static bool dir_allows(const char *real, const char *path, bool is_dir)
+{
+	char dir[PATH_MAX];
+	char *slash;
+
+	if (!path || !realpath(path, dir))
+		return false;
+	slash = strrchr(dir, '/');
+	if (!is_dir && slash)
+		slash[slash == dir] = '\0';
+	return below(real, dir);
+}
+
+static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
+{
+	if (dir_allows(real, vm->state_dir, true) || dir_allows(real, vm->def->snapshot_dir, true))
+		return true;
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (dir_allows(real, vm->def->disks[i].file, false))
+			return true;
+	/* A place that was asked for when a snapshot was taken: the record vouches for it. */
+	for (size_t i = 0, n = w->vouched.n ? 0 : vm->rec->n_snaps; i < n; i++)
+		for (size_t j = 0; j < vm->rec->snaps[i]->n_disks; j++)
+			file_set_add(&w->vouched, vm->rec->snaps[i]->disks[j].file, true);
+	return !w->vouched.all && file_set_has(&w->vouched, real);
+}
+
+/* "nbd:..." and "json:...": a word of letters before a colon, without a slash in it. */
+static bool has_protocol(const char *name)
+{
+	size_t n = strcspn(name, ":/");
+
+	return name[n] == ':';
+}
+
+/* Where the backing file that @image names really is: relative names are relative to the image's own folder. */
+static int resolve(const char *image, const char *backing, char real[PATH_MAX], struct err *e)
+{
+	const char *slash = strrchr(image, '/');
+	auto_free char *path = backing[0] == '/' || !slash ?
+		strdup(backing) :
+		str_fmt("%.*s/%s", (int)(slash - image), image, backing);
+
+	if (!path)
+		return err_nomem(e, "follow a chain");
+	if (has_protocol(backing))
+		return err_set(e, -EOPNOTSUPP, "%s: its backing file '%s' is not a local file", image, backing);
+	if (!realpath(path, real))
+		return err_sys(e, errno, "%s: cannot find its backing file '%s'", image, backing);
+	return 0;
+}
+
+int chain_next(const char *image, char next[PATH_MAX], bool *raw, struct err *e)
+{
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct qcow2_info info;
+
+	next[0] = '\0';
+	if (qcow2_open(image, QCOW2_SHARE, &q, e) < 0)
+		return e->code;
+	qcow2_get_info(q, &info);
+	if (!info.backing)
+		return 0;
+	if (!info.backing_fmt) {
+		err_set(e, -EINVAL, "%s: the format of its backing file is not recorded", image);
+		return err_hint(e, "fermata img rebase -u -b %s -F FORMAT %s", info.backing, image);
+	}
+	if (strcmp(info.backing_fmt, "qcow2") && strcmp(info.backing_fmt, "raw"))
+		return err_set(e, -EOPNOTSUPP, "%s: backing format '%s' is neither qcow2 nor raw", image, info.backing_fmt);
+	*raw = !strcmp(info.backing_fmt, "raw");
+	return resolve(image, info.backing, next, e);
+}
+
+static int follow(struct fermata_vm *vm, const char *file, bool raw, struct walk *w, struct err *e)
+{
+	char next[PATH_MAX];
+
+	if (push(w, file, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
+		return e->code;
+	while (!raw) {
+		const char *image = w->layers[w->n - 1].file;
+
+		if (chain_next(image, next, &raw, e) < 0)
+			return e->code;
+		if (!next[0])
+			break;
+		if (!allowed(vm, w, next)) {
+			err_set(e, -EACCES, "%s: its backing file %s lies outside the folders that the definition names", image, next);
+			return err_hint(e, "set snapshot-dir in %s to a folder above it, if that is meant", vm->def->path);
+		}
+		if (push(w, next, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct err *e)
+{
+	struct walk w = { 0 };
+
+	if (follow(vm, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i), &w, e) < 0) {
+		walk_done(&w);
+		return err_at(e, "%s", vm->def->disks[i].name);
+	}
+	for (size_t a = 0, b = w.n - 1; a < b; a++, b--) {
+		struct kvm_layer t = w.layers[a];
+
+		w.layers[a] = w.layers[b];
+		w.layers[b] = t;
+	}
+	free(w.seen);
+	file_set_done(&w.vouched);
+	*out = (struct kvm_chain){ vm->def->disks[i].name, w.layers, w.n };
+	return 0;
+}
+
+int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e)
+{
+	struct walk w = { 0 };
+	int rc = follow(vm, file, raw, &w, e);
+
+	if (rc == 0 && w.n == MAX_LAYERS)
+		rc = err_set(e, -EFBIG, "%s stands on %d images already", file, MAX_BACKING_DEPTH);
+	walk_done(&w);
+	return rc;
+}
+
+int chains_find(struct fermata_vm *vm, struct chains *c, struct err *e)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (chain_find(vm, i, &c->chain[i], e) < 0)
+			return e->code;
+	return 0;
+}
+
+int fermata_vm_disk_size(struct fermata_vm *vm, size_t i, struct fermata_disk_size *out, struct err *e)
+{
+	const char *file = fermata_vm_disk_file(vm, i);
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct dev *d = NULL;
+	struct qcow2_info info;
+	struct stat st;
+
+	if (dev_open(file, O_RDONLY, &d, e) < 0)
+		return err_at(e, "%s", vm->def->disks[i].name);
+	out->physical = out->capacity = d->size;
+	out->allocation = fstat(dev_fd(d), &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : d->size;
+	dev_close(d);
+	if (fermata_vm_disk_raw(vm, i))
+		return 0;
+	if (qcow2_open(file, QCOW2_SHARE, &q, e) < 0)
+		return err_at(e, "%s", vm->def->disks[i].name);
+	qcow2_get_info(q, &info);
+	out->capacity = info.size;
+	return 0;
+}
+
+void chain_done(struct kvm_chain *c)
+{
+	for (size_t j = 0; j < c->n_layers; j++)
+		free((char *)c->layers[j].file);
+	free((void *)c->layers);
+}
+
+void chains_done(struct chains *c)
+{
+	for (size_t i = 0; i < DEF_MAX_DISKS; i++)
+		chain_done(&c->chain[i]);
+}

@@ -1,0 +1,196 @@
+/* Disk snapshots of a running VM: everything prepared before, then one transaction over all disks. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/diskshot.h"
+#include "engine/overlay.h"
+#include "lib/json.h"
+#include "lib/own.h"
+
+#define THAW_MS 5000
+
+static int call(struct fermata_vm *vm, const char *command, struct buf *args, struct err *e)
+{
+	if (buf_check(args, "ask QEMU for a disk snapshot", e) < 0)
+		return e->code;
+	return mon_call(kvm_mon(vm->kvm), command, args->p, deadline_in(CALL_MS), NULL, e);
+}
+
+unsigned node_next(const struct disks *ds, const char *disk)
+{
+	size_t n = strlen(disk);
+	unsigned next = 0;
+
+	json_each(node, json_root(ds->doc)) {
+		const char *name = json_str(json_get(node, "node-name"), "");
+		unsigned long number;
+		char *end;
+
+		if (strncmp(name, disk, n) || name[n] != '.')
+			continue;
+		number = strtoul(name + n + 1, &end, 10);
+		if ((!*end || *end == '.') && number >= next)
+			next = (unsigned)number + 1;
+	}
+	return next;
+}
+
+static void put_cache(struct json_out *w, const struct json *cache)
+{
+	bool direct = json_bool(json_get(cache, "direct"), false), no_flush = json_bool(json_get(cache, "no-flush"), false);
+
+	if (!direct && !no_flush)
+		return;
+	json_obj(w, "cache");
+	json_put_bool(w, "direct", direct);
+	if (no_flush)
+		json_put_bool(w, "no-flush", true);
+	json_obj_end(w);
+}
+
+/* QEMU reads its monitor byte by byte, some 2 us each: nothing is said that it does not do by itself. */
+int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
+	const char *backing, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	struct json_out w;
+	char file_node[48];
+
+	snprintf(file_node, sizeof file_node, "%s.file", node);
+	json_out_init(&w, &b, false);
+	json_obj(&w, NULL);
+	json_put_str(&w, "driver", raw ? "raw" : "qcow2");
+	json_put_str(&w, "node-name", node);
+	if (!raw)
+		json_put_str(&w, "backing", backing);
+	json_put_str(&w, "discard", d->def->discard);
+	put_cache(&w, d->cache);
+	json_obj(&w, "file");
+	json_put_str(&w, "driver", "file");
+	json_put_str(&w, "node-name", file_node);
+	json_put_str(&w, "filename", file);
+	/* How it is cached it takes over from the node above. */
+	if (strcmp(d->def->discard, "unmap"))
+		json_put_str(&w, "discard", d->def->discard);
+	json_obj_end(&w);
+	json_obj_end(&w);
+	return call(vm, "blockdev-add", &b, e);
+}
+
+/* QMP blockdev-del of the node that has @overlay open, if it is nobody's active layer. */
+static int drop_node(struct fermata_vm *vm, const struct disks *ds, size_t disk, const char *overlay, struct err *e)
+{
+	json_each(node, json_root(ds->doc)) {
+		const char *name = json_str(json_get(node, "node-name"), "");
+		auto_buf struct buf b = { 0 };
+
+		if (!str_eq(json_str(json_get(node, "drv"), NULL), "qcow2") || !strcmp(name, ds->d[disk].node) ||
+			!same_file(node_file(ds->doc, name), overlay))
+			continue;
+		buf_addf(&b, "{\"node-name\":\"%s\"}", name);
+		return call(vm, "blockdev-del", &b, e);
+	}
+	return 0;
+}
+
+int diskshot_drop(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	auto_disks struct disks ds = { 0 };
+
+	if (disks_look(vm, &ds, e) < 0)
+		return e->code;
+	for (size_t j = 0; j < s->n_disks; j++) {
+		size_t i = disk_index(&ds, s->disks[j].disk);
+
+		if (!s->disks[j].external || i == ds.n)
+			continue;
+		if (same_file(ds.d[i].file, s->disks[j].overlay))
+			return err_set(e, -EBUSY, "%s: the guest writes to the overlay %s", s->disks[j].disk, s->disks[j].overlay);
+		if (drop_node(vm, &ds, i, s->disks[j].overlay, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+int diskshot_switch(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	struct json_out w;
+
+	json_out_init(&w, &b, false);
+	json_obj(&w, NULL);
+	json_arr(&w, "actions");
+	for (size_t j = 0; j < s->n_disks; j++) {
+		size_t i = disk_index(ds, s->disks[j].disk);
+		char node[40];
+
+		snprintf(node, sizeof node, "%s.%u", s->disks[j].disk, node_next(ds, s->disks[j].disk));
+		json_obj(&w, NULL);
+		json_put_str(&w, "type", s->disks[j].external ? "blockdev-snapshot" : "blockdev-snapshot-internal-sync");
+		json_obj(&w, "data");
+		json_put_str(&w, s->disks[j].external ? "node" : "device", ds->d[i].node);
+		json_put_str(&w, s->disks[j].external ? "overlay" : "name", s->disks[j].external ? node : s->disks[j].tag);
+		json_obj_end(&w);
+		json_obj_end(&w);
+	}
+	json_arr_end(&w);
+	json_obj_end(&w);
+	return call(vm, "transaction", &b, e);
+}
+
+/* Freeze, switch, thaw; a child sees to the thaw if we are killed in between. */
+static int switch_frozen(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms,
+	struct err *e)
+{
+	struct deadline d = deadline_in(freeze_ms);
+	auto_agent struct agent *a = NULL;
+	struct kvm_guard guard;
+	struct err also;
+	uint64_t from;
+	int64_t n;
+	int fd, rc;
+
+	if (kvm_agent_connect(vm->run_dir, d, &fd, e) < 0 || agent_open(fd, d, &a, e) < 0 ||
+		kvm_guard_start(vm->run_dir, agent_fd(a), freeze_ms + THAW_MS, &guard, e) < 0)
+		return e->code;
+	from = clock_mono_ms();
+	rc = agent_freeze(a, d, THAW_MS, &n, e);
+	if (rc == 0) {
+		rc = diskshot_switch(vm, ds, s, e);
+		if (agent_thaw(a, deadline_in(THAW_MS), NULL, &also) < 0) {
+			/* Let go of the child: it has the same connection and tries on. The snapshot is what it is. */
+			vm_notice(vm, "cannot thaw the guest yet: %s", also.msg);
+			close(guard.fd);
+			return rc;
+		}
+		vm->frozen_ms = clock_mono_ms() - from;
+	}
+	kvm_guard_end(&guard);
+	return rc < 0 ? err_at(e, "quiesce") : 0;
+}
+
+int diskshot_prepare(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+{
+	if (overlays_make(vm, s, e) < 0)
+		return e->code;
+	for (size_t j = 0; j < s->n_disks; j++) {
+		const struct fermata_snap_disk *d = &s->disks[j];
+		size_t i = disk_index(ds, d->disk);
+		char node[40];
+
+		if (!d->external)
+			continue;
+		snprintf(node, sizeof node, "%s.%u", d->disk, node_next(ds, d->disk));
+		if (node_add(vm, &ds->d[i], node, d->overlay, false, NULL, e) < 0)
+			return err_at(e, "%s", d->disk);
+	}
+	return 0;
+}
+
+int diskshot_live(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms, struct err *e)
+{
+	if (diskshot_prepare(vm, ds, s, e) < 0)
+		return e->code;
+	return freeze_ms ? switch_frozen(vm, ds, s, freeze_ms, e) : diskshot_switch(vm, ds, s, e);
+}

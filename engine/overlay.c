@@ -1,0 +1,362 @@
+/* Overlays: named, made natively, and removed when nobody needs them. */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/internal.h"
+#include "engine/overlay.h"
+#include "lib/file.h"
+#include "lib/limits.h"
+#include "lib/own.h"
+#include "qcow2/lock.h"
+#include "qcow2/qcow2.h"
+
+/* Where @path's last component begins. */
+static const char *base_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id)
+{
+	const char *file = vm->def->disks[disk].file, *base = base_of(file), *dot = strrchr(base, '.');
+	int stem = dot && dot != base ? (int)(dot - base) : (int)strlen(base);
+	const char *dir = vm->def->snapshot_dir;
+	char *name = dir ? str_fmt("%s/%.*s.%.64s-%llu.qcow2", dir, stem, base, snapshot, (unsigned long long)id) :
+			   str_fmt("%.*s%.*s.%.64s-%llu.qcow2", (int)(base - file), file, stem, base, snapshot,
+				   (unsigned long long)id);
+
+	return name;
+}
+
+char *backing_name(const char *overlay, const char *backing)
+{
+	(void)overlay;
+	return path_beside("", backing);
+}
+
+int bitmap_stays(const char *file, const char *bitmap, struct err *e)
+{
+	err_set(e, -EOPNOTSUPP, "%s has the dirty bitmap '%s', which would not go on in the overlay", file, bitmap);
+	return err_hint(e, "remove it first: fermata img bitmap --remove, or QMP block-dirty-bitmap-remove");
+}
+
+/* What the overlay takes over from the image below it: nobody writes to that, but for the VM's own QEMU. */
+static int inherit(struct fermata_vm *vm, const char *backing, bool raw, struct qcow2_create *c, struct err *e)
+{
+	bool alive = vm_alive(vm);
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct qcow2_info info;
+	struct dev *d = NULL;
+	const struct qcow2_bitmap *bitmaps;
+	unsigned n;
+
+	if (raw) {
+		int rc;
+
+		if (dev_open(backing, O_RDONLY, &d, e) < 0)
+			return e->code;
+		rc = alive ? 0 : image_lock(dev_fd(d), backing, false, e);
+		c->size = (d->size + 511) & ~511ull;
+		dev_close(d);
+		return rc;
+	}
+	if (qcow2_open(backing, alive ? QCOW2_SHARE : 0, &q, e) < 0)
+		return e->code;
+	qcow2_get_info(q, &info);
+	if (qcow2_bitmaps(q, &bitmaps, &n, e) < 0)
+		return e->code;
+	if (n)
+		return bitmap_stays(backing, bitmaps[0].name, e);
+	c->size = info.size;
+	c->cluster_bits = info.cluster_bits;
+	c->ext_l2 = info.incompat & QCOW2_INCOMPAT_EXT_L2;
+	return 0;
+}
+
+/* QEMU must be able to open what we make. */
+static int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
+{
+	uid_t uid;
+	gid_t gid;
+
+	if (!vm->def->user)
+		return 0;
+	if (kvm_user(vm->def->user, &uid, &gid, e) < 0)
+		return e->code;
+	return fchown(fd, uid, gid) < 0 ? err_sys(e, errno, "cannot give %s to %s", path, vm->def->user) : 0;
+}
+
+static int make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
+	bool backing_raw, bool raw, struct err *e)
+{
+	struct qcow2_create c = { 0 };
+	auto_free char *name = backing ? backing_name(path, backing) : NULL;
+	auto_fd int fd = -1;
+
+	if (backing && !name)
+		return err_nomem(e, "make an image");
+	if (inherit(vm, like, like_raw, &c, e) < 0)
+		return e->code;
+	if (backing) {
+		c.backing = name;
+		c.backing_fmt = backing_raw ? "raw" : "qcow2";
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_sys(e, errno, "cannot create %s", path);
+	if (raw && ftruncate(fd, (off_t)c.size) < 0)
+		return err_sys(e, errno, "cannot make %s as large as the disk", path);
+	return give_to_user(vm, fd, path, e) < 0 || (!raw && qcow2_create(path, &c, e) < 0) ? e->code : 0;
+}
+
+static int flush_name(const char *path, struct err *e)
+{
+	auto_free char *dir = strndup(path, (size_t)(base_of(path) - path));
+
+	if (!dir)
+		return err_nomem(e, "make an image");
+	return dir_flush(dir[0] ? dir : ".", e);
+}
+
+int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
+	bool backing_raw, bool raw, struct err *e)
+{
+	return make(vm, path, like, like_raw, backing, backing_raw, raw, e) < 0 ? e->code : flush_name(path, e);
+}
+
+int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e)
+{
+	return image_make(vm, path, backing, raw, backing, raw, false, e);
+}
+
+static bool in_one_folder(const char *a, const char *b)
+{
+	return base_of(a) - a == base_of(b) - b && !strncmp(a, b, (size_t)(base_of(a) - a));
+}
+
+int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	const char *last = NULL;
+
+	for (size_t j = 0; j < s->n_disks; j++) {
+		const struct fermata_snap_disk *d = &s->disks[j];
+
+		if (!d->external || d->reused)
+			continue;
+		/* A folder is flushed once for all that is made in it. */
+		if ((last && !in_one_folder(last, d->overlay) && flush_name(last, e) < 0) ||
+			make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, e) < 0)
+			return err_at(e, "%s", d->disk);
+		last = d->overlay;
+	}
+	return last ? flush_name(last, e) : 0;
+}
+
+bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* An image's header is written last: one that was cut off before holds nothing. */
+static bool never_made(const char *path)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint32_t magic = 0;
+
+	return fd >= 0 && pread(fd, &magic, sizeof magic, 0) >= 0 && !magic;
+}
+
+int overlay_holds_data(const char *path, bool *data, struct err *e)
+{
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct qcow2_run run;
+	struct qcow2_info info;
+
+	*data = false;
+	if (!file_exists(path) || never_made(path))
+		return 0;
+	if (qcow2_open(path, QCOW2_SHARE, &q, e) < 0)
+		return e->code;
+	qcow2_get_info(q, &info);
+	for (uint64_t at = 0; at < info.size && !*data; at += run.len) {
+		if (qcow2_map(q, -1, at, &run, e) < 0)
+			return e->code;
+		*data = run.kind != QCOW2_HOLE;
+	}
+	return 0;
+}
+
+int overlay_check(const char *path, const char *backing, struct err *e)
+{
+	char next[PATH_MAX];
+	bool raw, data;
+
+	if (chain_next(path, next, &raw, e) < 0 || overlay_holds_data(path, &data, e) < 0)
+		return e->code;
+	if (same_file(next, backing) && !data)
+		return 0;
+	return err_set(e, -EINVAL, "the overlay %s %s %s", path, data ? "holds data of its own, not only that of" : "does not stand on",
+		backing);
+}
+
+/* ---- removing ------------------------------------------------------------------------------------------- */
+
+int overlay_remove(const char *path, struct err *e)
+{
+	/* A read-only file system says so of what is not there, too. */
+	return unlink(path) < 0 && file_exists(path) ? err_sys(e, errno, "cannot remove %s", path) : 0;
+}
+
+bool file_set_has(const struct file_set *s, const char *file)
+{
+	struct stat st;
+
+	if (s->all || stat(file, &st) < 0)
+		return s->all;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].ino == st.st_ino && s->v[i].dev == st.st_dev)
+			return true;
+	return false;
+}
+
+void file_set_done(struct file_set *s)
+{
+	free(s->v);
+}
+
+/* False: it is in already, with all below it, or there is no such file. */
+static bool set_add(struct file_set *s, const char *file, bool raw)
+{
+	struct file_id *all;
+	struct stat st;
+
+	if (s->all || stat(file, &st) < 0)
+		return false;
+	for (size_t i = 0; i < s->n; i++)
+		if (s->v[i].ino == st.st_ino && s->v[i].dev == st.st_dev && s->v[i].raw == raw)
+			return false;
+	all = reallocarray(s->v, s->n + 1, sizeof *all);
+	s->all = !all;
+	if (!all)
+		return false;
+	s->v = all;
+	all[s->n++] = (struct file_id){ st.st_dev, st.st_ino, raw };
+	return true;
+}
+
+void file_set_add(struct file_set *s, const char *top, bool raw)
+{
+	char at[PATH_MAX], next[PATH_MAX];
+	struct err e;
+
+	snprintf(at, sizeof at, "%s", top);
+	while (at[0] && set_add(s, at, raw) && !raw) {
+		if (chain_next(at, next, &raw, &e) < 0)
+			s->all = true;
+		memcpy(at, next, sizeof at);
+	}
+}
+
+/* What a VM's definition, record and all chains that begin in them need. */
+static void vm_needs(struct file_set *s, const struct def *def, const struct record *r)
+{
+	for (size_t i = 0; i < def->n_disks; i++) {
+		const struct record_disk *d = record_disk(r, def->disks[i].name);
+
+		file_set_add(s, def->disks[i].file, def->disks[i].format == FORMAT_RAW);
+		if (d && d->active)
+			file_set_add(s, d->active, d->raw);
+	}
+	for (size_t i = 0; i < r->n_snaps; i++)
+		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
+			file_set_add(s, r->snaps[i]->disks[j].file, r->snaps[i]->disks[j].raw);
+}
+
+static void record_freep(struct record **r)
+{
+	record_free(*r);
+}
+
+static void def_freep(struct def **d)
+{
+	def_free(*d);
+}
+
+static void others_need(struct file_set *s, struct fermata_vm *vm)
+{
+	auto_free char *names = NULL;
+	struct err e;
+
+	if (fermata_names(vm->host, &names, &e) < 0) {
+		s->all = true;
+		return;
+	}
+	for (const char *n = names; *n && !s->all; n += strlen(n) + 1) {
+		__attribute__((cleanup(record_freep))) struct record *r = NULL;
+		__attribute__((cleanup(def_freep))) struct def *def = NULL;
+		auto_free char *conf = str_fmt("%s/%s.conf", vm->host->conf_dir, n);
+		auto_free char *state = str_fmt("%s/%s/state.json", vm->host->state_dir, n);
+
+		if (!strcmp(n, vm->name))
+			continue;
+		/* What cannot be read may need anything. */
+		if (!conf || !state || def_read(conf, n, &def, &e) < 0 || record_load(state, &r, &e) < 0)
+			s->all = true;
+		else
+			vm_needs(s, def, r);
+	}
+}
+
+bool needed_by_others(struct fermata_vm *vm, const char *file)
+{
+	auto_file_set struct file_set s = { 0 };
+
+	others_need(&s, vm);
+	return file_set_has(&s, file);
+}
+
+int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+{
+	if (!s->memory || !s->memory[0])
+		return 0;
+	if (record_trash(vm->rec, s->memory, e) < 0)
+		return e->code;
+	s->memory[0] = '\0';
+	return 0;
+}
+
+int trash_empty(struct fermata_vm *vm, struct err *e)
+{
+	auto_file_set struct file_set needed = { 0 };
+	struct record *r = vm->rec;
+	struct err why;
+	size_t left = 0;
+
+	if (r->n_trash) {
+		vm_needs(&needed, vm->def, r);
+		others_need(&needed, vm);
+	}
+	for (size_t i = 0; i < r->n_trash; i++) {
+		char *file = r->trash[i];
+
+		if (!file_set_has(&needed, file) && overlay_remove(file, &why) < 0) {
+			vm_notice(vm, "%s, which nothing needs any more", why.msg);
+			r->trash[left++] = file;
+			continue;
+		}
+		free(file);
+	}
+	if (left == r->n_trash)
+		return 0;
+	r->n_trash = left;
+	return record_save(r, e);
+}

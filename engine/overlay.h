@@ -1,0 +1,82 @@
+/* Overlays and the files behind them. */
+#ifndef ENGINE_OVERLAY_H
+#define ENGINE_OVERLAY_H
+
+#include "engine/internal.h"
+
+/* A name for disk number @disk's overlay that was never used: it carries the snapshot's id. NULL: no memory. */
+char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id);
+
+/*
+ * Make @path an empty overlay on @backing: size, cluster size and subclusters as there, mode 0600, owned by the VM's
+ * user, durable. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would be left behind.
+ */
+int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e) MUST_CHECK;
+
+/* The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays. */
+int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* -EOPNOTSUPP: dirty bitmap @bitmap of @file would not see what is written to an overlay. */
+int bitmap_stays(const char *file, const char *bitmap, struct err *e);
+
+/*
+ * The same for any empty image of @like's size and clusters, on @backing or (NULL) on nothing.
+ */
+int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
+	bool backing_raw, bool raw, struct err *e) MUST_CHECK;
+
+/*
+ * How @overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
+ * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
+ */
+char *backing_name(const char *overlay, const char *backing);
+
+/* Whether @path, made by somebody else, is an overlay on @backing that nothing was written to yet. -EINVAL. */
+int overlay_check(const char *path, const char *backing, struct err *e) MUST_CHECK;
+
+/* Whether anything was written to it. A file that is not there, or whose making was cut off, holds none. */
+int overlay_holds_data(const char *path, bool *data, struct err *e) MUST_CHECK;
+
+/* Unlink it, if it is there. */
+int overlay_remove(const char *path, struct err *e) MUST_CHECK;
+
+bool same_file(const char *a, const char *b);
+
+/*
+ * What stands behind @image, made absolute: "" when nothing does. Only follows; whether it may be used is for
+ * chain_check(). @raw: out, its format. Errors as of qcow2_open(); -EINVAL without a recorded format.
+ */
+int chain_next(const char *image, char next[4096], bool *raw, struct err *e) MUST_CHECK;
+
+/* Files, by what they are rather than by name. Each is followed once, however many chains it is part of. */
+struct file_set {
+	struct file_id {
+		dev_t dev;
+		ino_t ino;
+		bool raw;
+	} *v;
+	size_t n;
+	bool all; /* a chain could not be followed: in doubt it has everything */
+};
+
+/* Add @top, if it is there, and all that it stands on. */
+void file_set_add(struct file_set *s, const char *top, bool raw);
+
+/* Whether @file is there, and in it. */
+bool file_set_has(const struct file_set *s, const char *file);
+void file_set_done(struct file_set *s);
+#define auto_file_set __attribute__((cleanup(file_set_done)))
+
+/* Everything below @file is there and allowed, and an overlay on it would not make the chain too deep. Errors as chains_find(). */
+int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e) MUST_CHECK;
+
+/* Whether any definition, record or chain of another VM of this host needs @file. In doubt it does. */
+bool needed_by_others(struct fermata_vm *vm, const char *file);
+
+/* @s goes, and its memory with it, if that is in a file. */
+int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Remove what the record lists for removal and no definition, record or chain of any VM of this host needs. */
+int trash_empty(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,178 @@
+/* What a command that was cut off left behind: finished or undone by the next one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/checkpoint.h"
+#include "engine/remove_ext.h"
+#include "engine/revert_ext.h"
+#include "lib/own.h"
+
+int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
+{
+	pending_clear(vm->rec);
+	vm->rec->pending = p;
+	if (record_save(vm->rec, e) < 0) {
+		/* Not on disk: nothing has begun. */
+		pending_clear(vm->rec);
+		return e->code;
+	}
+	return 0;
+}
+
+int pending_end(struct fermata_vm *vm, struct err *e)
+{
+	struct pending old = vm->rec->pending;
+
+	vm->rec->pending = (struct pending){ 0 };
+	if (record_save(vm->rec, e) < 0) {
+		vm->rec->pending = old;
+		return e->code;
+	}
+	snap_free(old.snap);
+	return 0;
+}
+
+/* Each says what became of the operation when that is so; @name: the snapshot's, a copy, for the record then forgets it. */
+
+static int recover_create(struct fermata_vm *vm, const char *name, struct err *e)
+{
+	const struct fermata_snap *s = vm->rec->pending.snap;
+	char failed[256] = "";
+	bool found, whole = false;
+
+	if (vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
+		return e->code;
+	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL && vm_alive(vm) && memory_go_on(vm, vm->rec->pending.run, e) < 0)
+		return e->code;
+	/* An offline snapshot is made in no time: what its own record does not call complete is undone. */
+	if (vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)
+		return e->code;
+	if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0)
+		return e->code;
+	vm_notice(vm, "snapshot-create-as '%s' was cut off: %s", name,
+		whole ? "it is complete on every disk and kept" : "what it left is removed");
+	return 0;
+}
+
+static int recover_delete(struct fermata_vm *vm, const char *name, struct err *e)
+{
+	const struct fermata_snap *s = vm->rec->pending.snap;
+	char failed[256];
+	bool found;
+
+	if (vm_alive(vm) && savevm_settle(vm, SAVEVM_DELETE, s, &found, failed, e) < 0)
+		return e->code;
+	if (fermata_snap_external(s)) {
+		if (remove_ext_redo(vm, e) < 0) {
+			if (vm->rec->pending.op != PENDING_NONE)
+				return e->code;
+			vm_notice(vm, "%s", e->msg);
+			return 0;
+		}
+	} else if (remove_tags(vm, s, e) < 0 || remove_finish(vm, e) < 0) {
+		return e->code;
+	}
+	vm_notice(vm, "snapshot-delete '%s' was cut off: it is now finished", name);
+	return 0;
+}
+
+/* A running QEMU says how far it came: the job's result stays there until the record has it. */
+static int recover_revert_live(struct fermata_vm *vm, const char *name, struct err *e)
+{
+	char failed[256];
+	bool found;
+
+	if (savevm_settle(vm, SAVEVM_LOAD, vm->rec->pending.snap, &found, failed, e) < 0)
+		return e->code;
+	if (found && !failed[0]) {
+		if (revert_finish(vm, e) < 0)
+			return e->code;
+		vm_notice(vm, "snapshot-revert to '%s' was cut off: it is now finished", name);
+		return 0;
+	}
+	if (!found && vm->rec->pending.live) {
+		/* QEMU never heard of it. All that may have happened is that we stopped the guest. */
+		if ((vm->rec->pending.run && kvm_cont(vm->kvm, deadline_in(CALL_MS), e) < 0) || pending_end(vm, e) < 0)
+			return e->code;
+		vm_notice(vm, "snapshot-revert to '%s' was cut off before it began: the guest goes on", name);
+		return 0;
+	}
+	return life_kill(vm, e);
+}
+
+static int recover_revert(struct fermata_vm *vm, const char *name, struct err *e)
+{
+	const struct pending *p = &vm->rec->pending;
+	bool alive = vm_alive(vm), memory = p->snap->kind == FERMATA_CHECKPOINT_INTERNAL;
+
+	if (CONFIG_MEMORY && p->snap->kind == FERMATA_CHECKPOINT_EXTERNAL)
+		return checkpoint_revert_recover(vm, e);
+	if (fermata_snap_external(p->snap)) {
+		if ((alive ? revert_ext_undo(vm, e) : revert_ext_redo(vm, e)) < 0)
+			return e->code;
+		vm_notice(vm, "snapshot-revert to '%s' was cut off: %s", name,
+			alive ? "the guest goes on where it was" : "it is now finished");
+		return 0;
+	}
+	if (alive) {
+		if (recover_revert_live(vm, name, e) < 0 || p->op == PENDING_NONE)
+			return p->op == PENDING_NONE ? 0 : e->code;
+	}
+	if (!p->live && memory) {
+		if (revert_undo(vm, e) < 0)
+			return e->code;
+		vm_notice(vm, "snapshot-revert to '%s' was cut off: the disks are as they were before", name);
+		return 0;
+	}
+	/* Some disks may be back at the snapshot: bring all of them there. */
+	if (native_apply(vm, p->snap, e) < 0)
+		return e->code;
+	vm->rec->current = p->snap->id;
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	vm_notice(vm, "snapshot-revert to '%s' was cut off: the VM is off, every disk is at '%s'%s", name, name,
+		memory ? "; revert again to bring its memory back" : "");
+	return 0;
+}
+
+void recover_now(void *ctx)
+{
+	struct fermata_vm *vm = ctx, *again;
+	struct err e;
+
+	if (fermata_vm_open(vm->host, vm->name, FERMATA_WRITE, "recover", &again, &e) == 0)
+		fermata_vm_close(again);
+}
+
+int vm_recover(struct fermata_vm *vm, struct err *e)
+{
+	const struct fermata_snap *s = vm->rec->pending.snap;
+	auto_free char *name = s ? strdup(s->name) : NULL;
+	int rc = 0;
+
+	if (s && !name)
+		return err_nomem(e, "recover");
+	switch (vm->rec->pending.op) {
+	case PENDING_NONE:
+		return 0;
+	case PENDING_CREATE:
+		rc = recover_create(vm, name, e);
+		break;
+	case PENDING_DELETE:
+		rc = recover_delete(vm, name, e);
+		break;
+	case PENDING_REVERT:
+		rc = recover_revert(vm, name, e);
+		break;
+	case PENDING_SAVE:
+	case PENDING_RESTORE:
+		rc = CONFIG_MEMORY ? save_recover(vm, e) : err_set(e, -EOPNOTSUPP, "built without CONFIG_MEMORY");
+		break;
+	}
+	if (rc < 0) {
+		err_at(e, "cannot recover what the last command left");
+		e->code = FERMATA_PENDING;
+		err_hint(e, "the record keeps it; the next command tries again");
+	}
+	return rc < 0 ? e->code : 0;
+}

@@ -1,0 +1,162 @@
+/* main(): finds the command, runs it, and is the only place that prints an error. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/fermata.h"
+#include "init/cmd.h"
+#include "lib/own.h"
+
+static const char *root = "";
+static const char *prefix = "fermata"; /* how what runs was called */
+static int usage_status = EXIT_USAGE;
+
+const char *cmd_root(void)
+{
+	return root;
+}
+
+const char *cmd_prefix(void)
+{
+	return prefix;
+}
+
+/* The errors of `fermata img` are fermata's, those of a link named qemu-img are qemu-img's: scripts look for the name. */
+static int report(const char *who, const struct err *e)
+{
+	fprintf(stderr, "%s: %s%s%s\n", who, e->msg, e->hint[0] ? "; " : "", e->hint);
+	if (e->code <= ERR_EXIT(1) && e->code >= ERR_EXIT(255))
+		return ERR_EXIT(0) - e->code;
+	return e->code == ERR_USAGE ? usage_status : e->code == FERMATA_PENDING ? EXIT_PENDING : EXIT_FAILED;
+}
+
+/* What was printed must have arrived: a full disk behind "> list.txt" is a failure like any other. */
+static int flush_output(struct err *e)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	return err_sys(e, errno ? errno : EIO, "cannot write to standard output");
+}
+
+static int run_command(const struct cmd *const *table, int argc, char **argv, struct err *e)
+{
+	const struct cmd *c = cmd_find(table, argv[0]);
+	auto_free char **args = NULL;
+	int n, rc;
+
+	if (!c)
+		return cmd_unknown(table, argv[0], e);
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+		if (!strcmp(argv[i], "--help")) {
+			cmd_print_help(prefix, c);
+			return 0;
+		}
+	}
+	args = calloc((size_t)(argc > c->max ? argc : c->max) + 1, sizeof *args);
+	if (!args)
+		return err_nomem(e, "run a command");
+	if (cmd_parse(c, argc, argv, args, &n, e) < 0)
+		return e->code;
+	rc = c->run(n, args, e);
+	return rc < 0 ? e->code : rc;
+}
+
+/* From here on it is qemu-img: for its scripts wrong usage is status 1, and 2 of `check` is a corrupt image. */
+static const struct cmd *const *enter_img(const char *called)
+{
+	prefix = called;
+	usage_status = EXIT_FAILED;
+	return img_commands;
+}
+
+static bool is_img(const struct cmd *const *table, const char *word)
+{
+	return CONFIG_IMG && table == commands && !strcmp(word, "img");
+}
+
+static int help(const struct cmd *const *table, int argc, char **argv, struct err *e)
+{
+	const struct cmd *c = argc > 1 ? cmd_find(table, argv[1]) : NULL;
+
+	if (argc > 1 && is_img(table, argv[1]))
+		return help(enter_img("fermata img"), argc - 1, argv + 1, e);
+	if (argc > 1 && !c)
+		return cmd_unknown(table, argv[1], e);
+	if (c)
+		cmd_print_help(prefix, c);
+	else
+		cmd_print_list(prefix, table);
+	if (!c && CONFIG_IMG && table == img_commands)
+		puts("\nSupported formats: qcow2 raw");
+	return 0;
+}
+
+static int dispatch(const struct cmd *const *table, int argc, char **argv, struct err *e)
+{
+	if (argc < 1) {
+		cmd_print_list(prefix, table);
+		return usage_status;
+	}
+	if (!strcmp(argv[0], "help") || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
+		return help(table, argc, argv, e);
+	if (is_img(table, argv[0]))
+		return dispatch(enter_img("fermata img"), argc - 1, argv + 1, e);
+	return run_command(table, argc, argv, e);
+}
+
+/* Options before the command. Returns how many words they take, or an error. */
+static int global_options(int argc, char **argv, struct err *e)
+{
+	int i = 1;
+
+	for (; i < argc && argv[i][0] == '-'; i++) {
+		if (!strncmp(argv[i], "--root=", 7)) {
+			root = argv[i] + 7;
+		} else if (!strcmp(argv[i], "--root")) {
+			if (i + 1 == argc)
+				return err_set(e, ERR_USAGE, "--root needs a folder");
+			root = argv[++i];
+		} else {
+			break;
+		}
+	}
+	return i;
+}
+
+/* Scripts read a version of qemu-img's: the one whose words and statuses these are. */
+static int put_version(const char *who)
+{
+	printf("%s%s%s\n", strcmp(who, "fermata") ? "qemu-img version 7.2 (fermata " : "fermata ", FERMATA_VERSION,
+		strcmp(who, "fermata") ? ")" : "");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc ? strrchr(argv[0], '/') : NULL;
+	const char *env = getenv("FERMATA_ROOT");
+	const char *who = "fermata";
+	struct err e = { 0 };
+	int rc = 1, skip = 1;
+
+	name = name ? name + 1 : argc ? argv[0] : "";
+	if (env)
+		root = env;
+	if (CONFIG_IMG && !strcmp(name, "qemu-img")) {
+		who = name;
+	} else {
+		rc = skip = global_options(argc, argv, &e);
+	}
+	if (rc > 0 && skip < argc && (!strcmp(argv[skip], "--version") || !strcmp(argv[skip], "-V")))
+		rc = put_version(who);
+	else if (CONFIG_INIT && rc > 0 && !strcmp(name, "init") && getpid() == 1)
+		rc = dispatch(commands, 1, (char *[]){ "init", NULL }, &e); /* the words are the kernel's */
+	else if (rc > 0)
+		rc = dispatch(CONFIG_IMG && who == name ? enter_img(name) : commands, argc - skip, argv + skip, &e);
+	if (rc < 0) {
+		fflush(stdout);
+		return report(who, &e);
+	}
+	return flush_output(&e) < 0 ? report(who, &e) : rc;
+}

@@ -1,0 +1,107 @@
+#include "init/vm.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#include "init/cmd.h"
+#include "lib/text.h"
+
+/* One host serves the whole run of a command. */
+static struct fermata *the_host;
+static unsigned users;
+
+static void notice(void *ctx, const char *vm, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "fermata: %s: %s\n", vm, text);
+}
+
+static void show_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+	(void)ctx;
+	progress(what, done, total);
+}
+
+int host_get(struct fermata **out, struct err *e)
+{
+	if (!the_host) {
+		if (fermata_open(cmd_root(), &the_host, e) < 0)
+			return e->code;
+		fermata_on_notice(the_host, notice, NULL);
+		fermata_on_progress(the_host, show_progress, NULL);
+	}
+	users++;
+	*out = the_host;
+	return 0;
+}
+
+void host_put(struct fermata **host)
+{
+	if (*host && --users == 0) {
+		fermata_close(the_host);
+		the_host = NULL;
+	}
+	*host = NULL;
+}
+
+int vm_get(const char *name, enum fermata_access access, const char *what, struct fermata_vm **out, struct err *e)
+{
+	struct fermata *host;
+
+	if (host_get(&host, e) < 0)
+		return e->code;
+	if (fermata_vm_open(host, name, access, what, out, e) == 0)
+		return 0;
+	host_put(&host);
+	return e->code;
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	interrupted = 1;
+}
+
+void call_off_on_signal(void)
+{
+	struct sigaction a = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+
+	fermata_on_cancel(the_host, &interrupted);
+	sigaction(SIGINT, &a, NULL);
+	sigaction(SIGTERM, &a, NULL);
+}
+
+int vm_get_long(const char *name, const char *what, struct fermata_vm **out, struct err *e)
+{
+	struct fermata *host;
+
+	if (host_get(&host, e) < 0)
+		return e->code;
+	call_off_on_signal();
+	if (vm_get(name, FERMATA_WRITE, what, out, e) == 0)
+		e->code = 0;
+	host_put(&host);
+	return e->code;
+}
+
+void vm_put(struct fermata_vm **vm)
+{
+	struct fermata *host = the_host;
+
+	if (!*vm)
+		return;
+	fermata_vm_close(*vm);
+	*vm = NULL;
+	host_put(&host);
+}
+
+int vm_do(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+
+	if (vm_get(name, FERMATA_WRITE, what, &vm, e) < 0)
+		return e->code;
+	return fn(vm, e);
+}

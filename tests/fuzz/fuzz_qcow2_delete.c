@@ -1,0 +1,25 @@
+/* Delete the first snapshot of an image from anywhere, or the last. */
+#include "tests/fuzz/qcow2.h"
+
+static unsigned which;
+
+static int delete(struct qcow2 *q, struct err *e)
+{
+	unsigned n;
+
+	qcow2_snaps(q, &n);
+	if (!n)
+		return err_set(e, -ENOENT, "no snapshot");
+	return qcow2_snap_delete(q, which ? n - 1 : 0, e);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_image f = { 0 };
+
+	which = size & 1;
+	if (fuzz_try(&f, data, size, QCOW2_RW, delete))
+		fuzz_expect(expect_delete(&f.before, &f.after, which ? f.before.n_snaps - 1 : 0, fuzz_why), "delete");
+	fuzz_done(&f);
+	return 0;
+}

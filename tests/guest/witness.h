@@ -1,0 +1,53 @@
+/*
+ * The witness guest's parts. Everything runs in one loop with one interrupt, the timer; all devices are polled.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+static inline void outb(uint16_t p, uint8_t v) { __asm__ volatile("outb %0, %1" :: "a"(v), "Nd"(p)); }
+static inline void outw(uint16_t p, uint16_t v) { __asm__ volatile("outw %0, %1" :: "a"(v), "Nd"(p)); }
+static inline void outl(uint16_t p, uint32_t v) { __asm__ volatile("outl %0, %1" :: "a"(v), "Nd"(p)); }
+static inline uint8_t inb(uint16_t p) { uint8_t v; __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline uint16_t inw(uint16_t p) { uint16_t v; __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline uint32_t inl(uint16_t p) { uint32_t v; __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline void barrier(void) { __asm__ volatile("" ::: "memory"); }
+static inline void relax(void) { __asm__ volatile("pause" ::: "memory"); }
+
+#define MAX_DISKS	16
+#define SECTOR_WORDS	128
+
+/* One disk, whatever bus it hangs on. */
+struct disk {
+	const char *bus;
+	/* Move one sector; waits for the device. Returns 0, or the device's own status. */
+	int (*rw)(struct disk *d, uint32_t lba, uint32_t *sector, bool write);
+	void *device;			/* the driver's */
+	uint32_t unit;			/* the driver's */
+	uint32_t sectors;		/* size; saturates */
+	bool readonly;
+};
+
+extern struct disk disks[MAX_DISKS];
+extern unsigned n_disks;
+struct disk *disk_add(const char *bus);	/* NULL when there are too many */
+
+/* Zeroed memory that never goes back, below the filled part; @align a power of two. */
+void *take(uint32_t bytes, uint32_t align);
+
+struct pci { uint8_t bus, dev, fn; uint16_t vendor, device; uint32_t class; };
+uint32_t pci_read(const struct pci *p, unsigned reg);
+void pci_enable(const struct pci *p);	/* I/O, memory, bus master */
+void pci_each(void (*found)(const struct pci *p));
+
+void serial_init(void);
+void serial_text(const char *s);
+void serial_number(uint32_t v);		/* decimal */
+void serial_hex(uint32_t v);
+void serial_seal(void);			/* end the line with its checksum */
+int serial_key(void);			/* -1: none waits */
+
+/* The drivers; each adds the disks it finds. */
+void virtio_found(const struct pci *p);
+void ahci_found(const struct pci *p);
+void ide_scan(void);

@@ -1,0 +1,10 @@
+# The appliance: a host whose first process is fermata comes up with its guest at the golden checkpoint, and powers off.
+load helper
+
+@test "the appliance boots its guest from the golden checkpoint, and the power button ends it" {
+	status=0
+	reason=$("$TOP/tests/appliance/mk.sh" "$BATS_TEST_TMPDIR/appliance" 2>&1) || status=$?
+	[ "$status" != 77 ] || skip "${reason#mk.sh: }"
+	[ "$status" = 0 ] || { echo "$reason"; return 1; }
+	"$TOP/tests/appliance/check.sh" "$BATS_TEST_TMPDIR/appliance" 0
+}

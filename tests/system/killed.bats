@@ -1,0 +1,101 @@
+# QEMU is killed in the middle of a command. The command says so; the next one puts everything right.
+load helper
+
+setup() { root_make; }
+teardown() { root_end; }
+
+# kill_in MS ARGS...: run the command; once it is on record as pending, wait MS and kill QEMU
+kill_in() {
+	local ms=$1 pid end
+	shift
+	pid=$(vm_pid w)
+	fermata "$@" >"$FERMATA_ROOT/out" 2>&1 &
+	end=$((SECONDS + 10))
+	until is_pending w || [ $SECONDS -gt $end ] || ! kill -0 $! 2>/dev/null; do :; done
+	sleep "$(printf '0.%03d' "$ms")"
+	kill -KILL "$pid"
+	status=0
+	wait $! || status=$?
+	echo "killed after $ms ms: exit $status: $(tail -n 1 "$FERMATA_ROOT/out")"
+	[ "$status" = 0 ] || grep -q '^fermata: ' "$FERMATA_ROOT/out"
+	wait_gone "$pid"
+}
+
+off_and_clean() {
+	fermata recover w
+	not is_pending w
+	assert_state w "shut off"
+	assert_images_ok w
+}
+
+@test "QEMU killed in snapshot-create-as: on all disks or none, older checkpoints stay" {
+	witness_vm w 3 fill=24 memory=128M
+	vm_start w
+	fermata snapshot-create-as w old
+	n=0
+	for ms in 0 20 50 100 200 400; do
+		n=$((n + 1))
+		kill_in $ms snapshot-create-as w "k$n"
+		off_and_clean
+		assert_whole w "k$n"
+		assert_whole w old
+		from=$(mark w)
+		fermata start w
+		assert_one_instant w "$from"
+	done
+	from=$(mark w)
+	fermata snapshot-revert w old
+	assert_one_instant w "$from"
+	[ "$(ask w v '^V')" = "V ok" ]
+}
+
+@test "QEMU killed in snapshot-revert: it can be done again" {
+	witness_vm w 2 fill=24 memory=128M
+	vm_start w
+	wait_counter_above w 20
+	low=$(last_counter w)
+	fermata snapshot-create-as w base
+	then=$(last_counter w)
+	for ms in 0 20 50 100 200; do
+		kill_in $ms snapshot-revert w base
+		off_and_clean
+		assert_whole w base
+		from=$(mark w)
+		fermata snapshot-revert w base
+		assert_back_in w "$from" "$low" "$then"
+		assert_one_instant w "$from"
+	done
+	[ "$(ask w v '^V')" = "V ok" ]
+}
+
+@test "QEMU killed in snapshot-delete: it is gone from all disks, or still on all" {
+	witness_vm w 3
+	vm_start w
+	fermata snapshot-create-as w base
+	n=0
+	for ms in 0 10 30; do
+		n=$((n + 1))
+		fermata snapshot-create-as w "k$n"
+		kill_in $ms snapshot-delete w "k$n"
+		off_and_clean
+		assert_whole w "k$n"
+		fermata start w
+	done
+	from=$(mark w)
+	fermata snapshot-revert w base
+	assert_one_instant w "$from"
+}
+
+@test "QEMU killed while nobody looks: the VM is off, its leavings are cleaned" {
+	witness_vm w 1
+	vm_start w
+	pid=$(vm_pid w)
+	kill -KILL "$pid"
+	wait_gone "$pid"
+	assert_state w "shut off"
+	fails 1 "not running" suspend w
+	from=$(mark w)
+	fermata start w
+	assert_one_instant w "$from"
+	[ "$(vm_pid w)" != "$pid" ]
+}

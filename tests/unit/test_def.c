@@ -1,0 +1,301 @@
+/* kvm/def.c: what a definition may say, its defaults, and the file and line of what is wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "kvm/def.h"
+#include "lib/buf.h"
+#include "lib/file.h"
+#include "lib/limits.h"
+#include "lib/own.h"
+
+static char dir[] = "/tmp/test_def.XXXXXX";
+
+static int read_def(const char *text, struct def **d, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/t.conf", dir);
+	FILE *f = fopen(path, "w");
+
+	fputs(text, f);
+	fclose(f);
+	return def_read(path, "koan", d, e);
+}
+
+static struct def *must(const char *text)
+{
+	struct err e = { 0 };
+	struct def *d = NULL;
+
+	if (read_def(text, &d, &e) < 0)
+		fail_msg("%s", e.msg);
+	return d;
+}
+
+static void least(void **state)
+{
+	struct def *d = must("memory = 1M\n");
+
+	(void)state;
+	assert_string_equal(d->name, "koan");
+	assert_int_equal(d->memory, MIB);
+	assert_int_equal(d->vcpus, 1);
+	assert_string_equal(d->machine, "q35");
+	assert_int_equal(d->accel, ACCEL_KVM);
+	assert_null(d->cpu);
+	assert_false(d->agent);
+	assert_string_equal(d->memory_mode, "normal");
+	assert_string_equal(d->qemu, CONFIG_QEMU);
+	assert_int_equal(d->n_disks + d->n_nets + d->n_qemu_args, 0);
+	assert_string_equal(d->boot.from, "cold");
+	assert_string_equal(d->boot.healthy, "running");
+	assert_string_equal(d->boot.on_crash, "restart");
+	assert_string_equal(d->boot.on_stop, "shutdown");
+	assert_int_equal(d->boot.within_ms, 60000);
+	assert_int_equal(d->boot.attempts, 3);
+	assert_false(d->boot.autostart);
+	def_free(d);
+}
+
+static void whole(void **state)
+{
+	struct def *d = must("memory  = 1.5G\nvcpus = 255\nmachine = pc   # old\naccel = kvm:tcg\ncpu = EPYC,-svm\nagent = yes\n"
+			     "kernel = vmlinuz\ninitrd = /boot/initrd\nappend = console=ttyS0 root=/dev/vda1\nfirmware = fw/code.fd\n"
+			     "nvram = vars.fd\nnvram-format = qcow2\nmemory-mode = instant\nsnapshot-dir = snaps\n"
+			     "qemu = bin/qemu\nuser = nobody\n"
+			     "[disk vda]\nfile = a b,c.qcow2\nformat = qcow2\n"
+			     "[disk d-1_X]\nfile = /x/y.raw\nformat = raw\nbus = scsi\ncache = unsafe\ndiscard = ignore\n"
+			     "readonly = yes\nserial = S1\nsnapshot = external\n"
+			     "[net eth0]\n[net eth1]\ntype = tap\nifname = tap0\nmac = 52:54:00:AA:bb:01\nmodel = e1000\n"
+			     "[boot]\nautostart = yes\norder = 7\nfrom = golden\nfallback = factory, cold\nhealthy = agent\n"
+			     "within = 90\nattempts = 5\ndiscard-changes = yes\non-crash = revert\non-stop = kill\nback-off = 250ms\nstop-within = 2m\n"
+			     "[qemu]\narg = -device virtio-rng-pci\narg = -name 'x y' \"q \\\" \\z\" a\\ b ''\n");
+	static const char *const words[] = { "-device", "virtio-rng-pci", "-name", "x y", "q \" \\z", "a b", "" };
+	char path[200];
+
+	(void)state;
+	assert_int_equal(d->memory, 1536 * MIB);
+	assert_int_equal(d->vcpus, 255);
+	assert_string_equal(d->machine, "pc");
+	assert_int_equal(d->accel, ACCEL_KVM_TCG);
+	assert_string_equal(d->cpu, "EPYC,-svm");
+	assert_true(d->agent);
+	snprintf(path, sizeof path, "%s/vmlinuz", dir);
+	assert_string_equal(d->kernel, path);
+	assert_string_equal(d->initrd, "/boot/initrd");
+	assert_string_equal(d->append, "console=ttyS0 root=/dev/vda1");
+	snprintf(path, sizeof path, "%s/fw/code.fd", dir);
+	assert_string_equal(d->firmware, path);
+	assert_int_equal(d->nvram_format, FORMAT_QCOW2);
+	assert_string_equal(d->memory_mode, "instant");
+	snprintf(path, sizeof path, "%s/bin/qemu", dir);
+	assert_string_equal(d->qemu, path);
+	assert_string_equal(d->user, "nobody");
+
+	assert_int_equal(d->n_disks, 2);
+	snprintf(path, sizeof path, "%s/a b,c.qcow2", dir);
+	assert_string_equal(d->disks[0].file, path);
+	assert_int_equal(d->disks[0].bus, BUS_VIRTIO);
+	assert_int_equal(d->disks[0].snapshot, DISK_SNAP_DEFAULT);
+	assert_null(d->disks[0].cache);
+	assert_string_equal(d->disks[0].discard, "unmap");
+	assert_false(d->disks[0].readonly);
+	assert_ptr_equal(def_disk_find(d, "d-1_X"), &d->disks[1]);
+	assert_null(def_disk_find(d, "vdb"));
+	assert_int_equal(d->disks[1].format, FORMAT_RAW);
+	assert_int_equal(d->disks[1].bus, BUS_SCSI);
+	assert_int_equal(d->disks[1].snapshot, DISK_SNAP_EXTERNAL);
+	assert_string_equal(d->disks[1].cache, "unsafe");
+	assert_string_equal(d->disks[1].discard, "ignore");
+	assert_string_equal(d->disks[1].serial, "S1");
+	assert_true(d->disks[1].readonly);
+
+	assert_int_equal(d->n_nets, 2);
+	assert_string_equal(d->nets[0].type, "user");
+	assert_string_equal(d->nets[0].model, "virtio");
+	assert_true(str_starts(d->nets[0].mac, "52:54:00:") && strlen(d->nets[0].mac) == 17);
+	assert_string_equal(d->nets[1].ifname, "tap0");
+	assert_string_equal(d->nets[1].mac, "52:54:00:AA:bb:01");
+	assert_string_equal(d->nets[1].model, "e1000");
+
+	assert_true(d->boot.autostart && d->boot.discard_changes);
+	assert_int_equal(d->boot.order, 7);
+	assert_string_equal(d->boot.fallback, "factory, cold");
+	assert_int_equal(d->boot.within_ms, 90000);
+	assert_string_equal(d->boot.on_crash, "revert");
+	assert_string_equal(d->boot.on_stop, "kill");
+	assert_int_equal(d->boot.back_off_ms, 250);
+	assert_int_equal(d->boot.stop_within_ms, 120000);
+
+	assert_int_equal(d->n_qemu_args, ARRAY_SIZE(words));
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		assert_string_equal(d->qemu_args[i], words[i]);
+	def_free(d);
+}
+
+/* The address follows from the names and from nothing else. */
+static void mac_stays(void **state)
+{
+	struct def *a = must("memory=1M\n[net eth0]\n[net eth1]\n"), *b = must("memory=2M\n[net eth1]\n");
+
+	(void)state;
+	assert_string_equal(a->nets[1].mac, b->nets[0].mac);
+	assert_string_not_equal(a->nets[0].mac, a->nets[1].mac);
+	def_free(a);
+	def_free(b);
+}
+
+#define M "memory=1M\n"
+static const struct {
+	const char *text, *want, *hint;
+} wrong[] = {
+	{ "", ": memory is not given", "e.g. memory = 512M, before the first section" },
+	{ "memory = 512\n", ":1: memory '512' is not a whole number of MiB, 1M to 16T", "give a unit, as in 512M" },
+	{ "memory = 0M\n", ":1: memory '0M' is not a whole number of MiB, 1M to 16T", "give a unit, as in 512M" },
+	{ "memory = 1048577\n", ":1: memory '1048577' is not a whole number of MiB, 1M to 16T", "give a unit, as in 512M" },
+	{ "memory = 17T\n", ":1: memory '17T' is not a whole number of MiB, 1M to 16T", "give a unit, as in 512M" },
+	{ "memory = lots\n", ":1: memory 'lots' is not a size (a number with K, M, G, T, P or E)", "" },
+	{ "memory =\n", ":1: memory has no value", "" },
+	{ M "\nmemory = 2M\n", ":3: memory was given in line 1 already", "" },
+	{ M "memroy = 2M\n", ":2: unknown key 'memroy'", "did you mean 'memory'?" },
+	{ M "file = x\n", ":2: unknown key 'file'", "" },
+	{ M "vcpus = 0\n", ":2: vcpus '0' is out of range (1 to 255)", "" },
+	{ M "vcpus = 256\n", ":2: vcpus '256' is out of range (1 to 255)", "" },
+	{ M "vcpus = 2x\n", ":2: vcpus '2x' is not a whole number", "" },
+	{ M "accel = xen\n", ":2: accel 'xen' is none of: kvm, tcg, kvm:tcg", "" },
+	{ M "accel = kv\n", ":2: accel 'kv' is none of: kvm, tcg, kvm:tcg", "" },
+	{ M "agent = true\n", ":2: agent 'true' is neither yes nor no", "" },
+	{ M "memory-mode = fast\n", ":2: memory-mode 'fast' is none of: normal, instant", "" },
+	{ M "user = aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", ":2: user is longer than 64 bytes", "" },
+	{ M "initrd = x\n", ":2: initrd needs a kernel", "" },
+	{ M "append = x\n", ":2: append needs a kernel", "" },
+	{ M "nvram = x\n", ":2: nvram needs a firmware", "" },
+	{ M "firmware = y\nnvram-format = raw\n", ":3: nvram-format needs an nvram", "" },
+	{ M "nonsense\n", ":2: 'nonsense' is neither 'key = value' nor a [section]", "" },
+	{ M "[dsk vda]\n", ":2: unknown section [dsk]", "did you mean 'disk'?" },
+	{ M "[boot x]\n", ":2: section [boot] takes no name", "" },
+	{ M "[boot]\n[qemu]\n[boot]\n", ":4: section [boot] was opened in line 2 already", "" },
+	{ M "[disk]\n", ":2: [disk NAME]: '' is not a name: a letter, then letters, digits, '-', '_', 16 at most", "" },
+	{ M "[disk 0a]\n", ":2: [disk NAME]: '0a' is not a name: a letter, then letters, digits, '-', '_', 16 at most", "" },
+	{ M "[disk a.b]\n", ":2: [disk NAME]: 'a.b' is not a name: a letter, then letters, digits, '-', '_', 16 at most", "" },
+	{ M "[disk a1234567890123456]\n",
+		":2: [disk NAME]: 'a1234567890123456' is not a name: a letter, then letters, digits, '-', '_', 16 at most", "" },
+	{ M "[disk vda]\nfile=x\nformat=raw\n[disk vda]\n", ":5: there is a [disk vda] already", "" },
+	{ M "[disk vda]\nfile=x\nformat=raw\n[net vda]\n", ":5: there is a [disk vda] already", "" },
+	{ M "[net vda]\n[net vda]\n", ":3: there is a [net vda] already", "" },
+	{ M "[disk vda]\nformat=raw\n[boot]\n", ":2: [disk vda] has no file", "" },
+	{ M "[disk vda]\nfile=x\n", ":2: [disk vda] has no format", "say 'format = qcow2' or 'format = raw': it is never guessed" },
+	{ M "[disk vda]\nfile=x\nfile=y\n", ":4: file was given in line 3 already", "" },
+	{ M "[disk vda]\nformat = vmdk\n", ":3: format 'vmdk' is none of: qcow2, raw", "" },
+	{ M "[disk vda]\nbus = usb\n", ":3: bus 'usb' is none of: virtio, ide, sata, scsi", "" },
+	{ M "[disk vda]\nsnapshot = yes\n", ":3: snapshot 'yes' is none of: internal, external, no", "" },
+	{ M "[disk vda]\nserial = 123456789012345678901\n", ":3: serial is longer than 20 bytes", "" },
+	{ M "[disk vda]\nfomat = raw\n", ":3: unknown key 'fomat' in [disk]", "did you mean 'format'?" },
+	{ M "[net a]\nmac = 52:54:00:11:22\n", ":3: mac '52:54:00:11:22' is not six pairs of hex digits with colons", "" },
+	{ M "[net a]\nmac = 52:54:00:11:22:333\n", ":3: mac '52:54:00:11:22:333' is not six pairs of hex digits with colons", "" },
+	{ M "[net a]\nmac = 53:54:00:11:22:33\n", ":3: mac '53:54:00:11:22:33' is a group's address", "" },
+	{ M "[net a]\nmodel = a,b\n", ":3: model 'a,b' is not a device's name", "" },
+	{ M "[net a]\ntype = tap\n", ":2: [net a] of type tap has no ifname", "" },
+	{ M "[net a]\nifname = tap0\n", ":2: [net a]: only type tap has an ifname", "" },
+	{ M "[net a]\nifname = 1234567890123456\n", ":3: ifname is longer than 15 bytes", "" },
+	{ M "[boot]\nhealthy = agent\n", ":3: healthy = agent needs agent = yes", "" },
+	{ M "[boot]\nhealthy = serial \"\n", ":3: healthy 'serial \"' is none of: running, agent, serial \"TEXT\"", "" },
+	{ M "[boot]\nhealthy = serial \"\"\n", ":3: healthy 'serial \"\"' is none of: running, agent, serial \"TEXT\"", "" },
+	{ M "[boot]\nfallback = a,,b\n", ":3: fallback has an empty place in its list", "" },
+	{ M "[boot]\nfallback = a,\n", ":3: fallback has an empty place in its list", "" },
+	{ M "[boot]\nwithin = 5x\n", ":3: within '5x' is not a time (a number with ms, s, m or h)", "" },
+	{ M "[boot]\nattempts = 0\n", ":3: attempts '0' is out of range (1 to 1000)", "" },
+	{ M "[boot]\non-crash = panic\n", ":3: on-crash 'panic' is none of: restart, revert, stop", "" },
+	{ M "[qemu]\nargs = x\n", ":3: unknown key 'args' in [qemu]", "did you mean 'arg'?" },
+	{ M "[qemu]\narg = -x 'y\n", ":3: arg: a ' is not closed", "" },
+};
+
+static void wrong_ones(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		auto_free char *want = str_fmt("%s/t.conf%s", dir, wrong[i].want);
+		struct err e = { 0 };
+		struct def *d = NULL;
+
+		assert_int_not_equal(read_def(wrong[i].text, &d, &e), 0);
+		assert_string_equal(e.msg, want);
+		assert_string_equal(e.hint, wrong[i].hint);
+		assert_null(d);
+	}
+}
+
+static void many(void **state)
+{
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+	struct def *d = NULL;
+
+	(void)state;
+	buf_adds(&b, M);
+	for (int i = 0; i < DEF_MAX_DISKS; i++)
+		buf_addf(&b, "[disk d%d]\nfile=%d\nformat=raw\n", i, i);
+	d = must(buf_str(&b));
+	assert_int_equal(d->n_disks, DEF_MAX_DISKS);
+	def_free(d);
+	buf_adds(&b, "[disk x]\n");
+	assert_int_equal(read_def(buf_str(&b), &d, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, ":98: more than 32 disks"));
+}
+
+static void not_there(void **state)
+{
+	struct err e = { 0 };
+	struct def *d = NULL;
+
+	(void)state;
+	assert_int_equal(def_read("/nonexistent/x.conf", "x", &d, &e), -ENOENT);
+	assert_int_equal(def_read("/nonexistent/x.conf", "../x", &d, &e), -EINVAL);
+}
+
+static void names(void **state)
+{
+	static const char *const ok[] = { "a", "7", "koan", "A-b_c.d", "_x" };
+	static const char *const no[] = { "", ".", "..", ".a", "-a", "a/b", "a b", "\xc3\xa9", "a\n",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+	struct err e = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ok); i++)
+		assert_int_equal(def_check_name(ok[i], &e), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+		assert_int_equal(def_check_name(no[i], &e), -EINVAL);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	auto_free char *path = str_fmt("%s/t.conf", dir);
+
+	(void)state;
+	unlink(path);
+	return rmdir(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(least),
+		cmocka_unit_test(whole),
+		cmocka_unit_test(mac_stays),
+		cmocka_unit_test(wrong_ones),
+		cmocka_unit_test(many),
+		cmocka_unit_test(not_there),
+		cmocka_unit_test(names),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,723 @@
+/* monitor/: QMP against a peer that behaves, and against every way it can misbehave. */
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/own.h"
+#include "monitor/monitor.h"
+#include "tests/harness/allocfail.h"
+#include "tests/harness/peer.h"
+
+#define SOON  deadline_in(60000) /* for what must come; never waited for in full */
+#define SHORT 40		/* ms, for what must not */
+
+static struct mon *opened(struct peer *p, const struct peer_step *steps)
+{
+	struct err e = { 0 };
+	struct mon *m = NULL;
+
+	peer_start(p, steps);
+	if (mon_open(p->fd, SOON, &m, &e) < 0)
+		fail_msg("%s", e.msg);
+	return m;
+}
+
+static void closed(struct peer *p, struct mon *m)
+{
+	mon_close(m);
+	peer_end(p);
+}
+
+static void says(const struct err *e, int rc, int code, const char *text)
+{
+	if (rc != code || e->code != code || !strstr(e->msg, text))
+		fail_msg("got %d '%s', want %d '%s'", rc, e->msg, code, text);
+}
+
+/* ---- opening ---- */
+
+static void greets(void **state)
+{
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_version(m)->major, 7);
+	assert_int_equal(mon_version(m)->minor, 2);
+	assert_int_equal(mon_version(m)->micro, 22);
+	assert_string_equal(mon_version(m)->package, "Debian 1:7.2");
+	assert_int_equal(mon_fd(m), p.fd);
+	closed(&p, m);
+}
+
+static void refuses_to_open(void **state)
+{
+	static const struct {
+		struct peer_step steps[6];
+		int code;
+		const char *text;
+	} t[] = {
+		{ { { PEER_HANG, NULL, 0 } }, -ETIMEDOUT, "no greeting from QEMU's monitor within" },
+		{ { { PEER_CLOSE, NULL, 0 } }, -ECONNRESET, "QEMU closed the connection" },
+		{ { { PEER_SEND, "hello", 0 } }, -EPROTO, "QEMU sent a broken message: cannot read JSON: byte 0" },
+		{ { { PEER_SEND, "[]", 0 } }, -EPROTO, "no object" },
+		{ { { PEER_SEND, "{\"return\": {}}", 0 } }, -EPROTO, "did not greet" },
+		{ { { PEER_SEND, "{\"QMP\": {}}", 0 } }, -EPROTO, "names no version" },
+		{ { { PEER_SEND, "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7]}}}", 0 } }, -EPROTO, "broken" },
+		{ { { PEER_SEND, PEER_GREETING, 0 }, { PEER_SEND, PEER_GREETING, 0 } }, -EPROTO, "greeted twice" },
+		{ { { PEER_SEND, PEER_GREETING, 0 }, { PEER_HANG, NULL, 0 } }, -ETIMEDOUT, "cannot run 'qmp_capabilities'" },
+		{ { { PEER_SEND, PEER_GREETING, 0 }, { PEER_EXPECT, "qmp_cap", 0 }, { PEER_CLOSE, NULL, 0 } },
+		  -ECONNRESET, "cannot run 'qmp_capabilities': QEMU closed" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		uint64_t from = clock_mono_ms(), ms;
+		struct err e = { 0 };
+		struct mon *m = NULL;
+		struct peer p;
+		int rc;
+
+		peer_start(&p, t[i].steps);
+		/* What must arrive before the wait gets more time for it than what must not arrive at all. */
+		ms = t[i].code != -ETIMEDOUT ? 60000 : t[i].steps[0].op == PEER_HANG ? SHORT : 1500;
+		rc = mon_open(p.fd, deadline_in(ms), &m, &e);
+		says(&e, rc, t[i].code, t[i].text);
+		assert_null(m);
+		assert_true(clock_mono_ms() - from < 45000);
+		peer_end(&p);
+	}
+}
+
+/* QEMU delivers an answer to whoever is connected when it is ready: ours is told from an earlier client's. */
+static void earlier_clients_answer(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ { PEER_SEND, "{\"return\": [], \"id\": 11}", 0 },
+							 { PEER_SEND, "{\"event\": \"STOP\"}", 0 },
+							 { PEER_SEND, PEER_GREETING, 0 },
+							 { PEER_SEND, "{\"return\": {}, \"id\": \"libvirt-7\"}", 0 },
+							 { PEER_EXPECT, "qmp_capabilities", 0 },
+							 { PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"x\"}, \"id\": 12}", 0 },
+							 { PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 },
+							 PEER_ASKED("stop", "{\"return\": {}, \"id\": $ID}"),
+							 { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "stop", NULL, SOON, NULL, &e), 0);
+	closed(&p, m);
+}
+
+/* ---- calling ---- */
+
+static void calls(void **state)
+{
+	auto_json struct json_doc *doc = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		{ PEER_EXPECT, "{\"execute\": \"query-x\", \"arguments\": {\"a\": 1}, \"id\": ", 0 },
+		{ PEER_BYTES, "{\"id\": $ID, \"return\": {\"status\": \"running\"}}", 0 },
+		{ PEER_EXPECT, "{\"execute\": \"query-y\", \"id\": ", 0 },
+		{ PEER_SPLIT, "{\"return\": [1, 2, 3], \"later\": {\"x\": [\"}\"]}, \"id\": $ID}", 7 },
+		{ 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "query-x", "{\"a\": 1}", SOON, &doc, &e), 0);
+	assert_string_equal(json_str(json_get(json_root(doc), "status"), ""), "running");
+	json_free(doc);
+	assert_int_equal(mon_call(m, "query-y", NULL, SOON, &doc, &e), 0);
+	assert_int_equal(json_root(doc)->count, 3);
+	closed(&p, m);
+}
+
+static void refusal(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		PEER_ASKED("a", "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command a has not been found\"}, \"id\": $ID}"),
+		PEER_ASKED("b", "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Could not \\\"x\\\"\"}, \"id\": $ID}"),
+		PEER_ASKED("c", "{\"error\": {}, \"id\": $ID}"),
+		PEER_ASKED("d", "{\"error\": {\"class\": 1]}, \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	assert_string_equal(mon_error_class(m), "");
+	says(&e, mon_call(m, "a", NULL, SOON, NULL, &e), -EREMOTEIO,
+	     "QEMU refused 'a': The command a has not been found (CommandNotFound)");
+	assert_string_equal(mon_error_class(m), "CommandNotFound");
+	says(&e, mon_call(m, "b", NULL, SOON, NULL, &e), -EREMOTEIO, "QEMU refused 'b': Could not \"x\"");
+	assert_null(strstr(e.msg, "GenericError"));
+	assert_string_equal(mon_error_class(m), "GenericError");
+	says(&e, mon_call(m, "c", NULL, SOON, NULL, &e), -EREMOTEIO, "no reason given");
+	says(&e, mon_call(m, "d", NULL, SOON, NULL, &e), -EPROTO, "broken");
+	closed(&p, m);
+}
+
+/* Each breaks the connection: the call fails with its own words, and so does every later one, at once. */
+static void breaks(void **state)
+{
+	static const struct {
+		struct peer_step step;
+		int code;
+		const char *text;
+	} t[] = {
+		{ { PEER_SEND, "{\"return\": {}, \"id\": 4711}", 0 }, -EPROTO, "QEMU answered with a wrong id: 4711, not " },
+		{ { PEER_SEND, "{\"return\": {}, \"id\": $ID0}", 0 }, -EPROTO, "wrong id" },
+		{ { PEER_SEND, "{\"return\": {}, \"id\": \"$ID\"}", 0 }, -EPROTO, "wrong id: \"" },
+		{ { PEER_SEND, "{\"return\": {}}", 0 }, -EPROTO, "wrong id: none" },
+		{ { PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}", 0 }, -EPROTO,
+		  "could not read': JSON parse error" },
+		{ { PEER_SEND, "{\"return\": {}, \"id\": $ID", 0 }, -EPROTO, "ends too early" },
+		{ { PEER_SEND, "{\"return\": {} \"id\": $ID}", 0 }, -EPROTO, "',' is missing" },
+		{ { PEER_SEND, "{\"return\": {}, \"id\": $ID}}", 0 }, -EPROTO, "something follows" },
+		{ { PEER_SEND, "{\"return\": {}, \"return\": {}, \"id\": $ID}", 0 }, -EPROTO, "stands twice" },
+		{ { PEER_SEND, "{\"return\": {}, \"error\": {}, \"id\": $ID}", 0 }, -EPROTO, "neither answer nor event" },
+		{ { PEER_SEND, "{\"id\": $ID}", 0 }, -EPROTO, "neither answer nor event" },
+		{ { PEER_SEND, "", 0 }, -EPROTO, "broken message" },
+		{ { PEER_SEND, "42", 0 }, -EPROTO, "broken message" },
+		{ { PEER_SEND, "[]", 0 }, -EPROTO, "no object" },
+		{ { PEER_SEND, PEER_GREETING, 0 }, -EPROTO, "greeted twice" },
+		{ { PEER_SEND, "{\"event\": 7}", 0 }, -EPROTO, "broken event" },
+		{ { PEER_SEND, "{\"event\": \"STOP\", \"data\": {\"a\": 01}}", 0 }, -EPROTO, "broken event" },
+		{ { PEER_CLOSE, NULL, 0 }, -ECONNRESET, "cannot run 'x': QEMU closed the connection" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct err e = { 0 }, again = { 0 };
+		struct peer p;
+		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 }, t[i].step, { 0 } });
+
+		says(&e, mon_call(m, "x", NULL, SOON, NULL, &e), t[i].code, t[i].text);
+		assert_int_equal(mon_call(m, "y", NULL, SOON, NULL, &again), t[i].code);
+		assert_int_equal(mon_process(m, &again), t[i].code);
+		assert_int_equal(mon_wait_event(m, MON_EVENTS("A"), SOON, NULL, &again), t[i].code);
+		closed(&p, m);
+	}
+}
+
+/* Asked ahead: each request is seen once, in whatever order the answers are wanted, and a refusal is its own call's. */
+static void asks_ahead(void **state)
+{
+	auto_json struct json_doc *a = NULL, *b = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		{ PEER_EXPECT, "{\"execute\": \"a\", \"arguments\": {\"n\": 1}, \"id\": ", 0 },
+		{ PEER_SEND, "{\"return\": 1, \"id\": $ID}", 0 },
+		PEER_ASKED("b", "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no b\"}, \"id\": $ID}"),
+		PEER_ASKED("c", "{\"return\": 3, \"id\": $ID}"),
+		PEER_ASKED("a", "{\"return\": 4, \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	mon_ahead(m, "a", "{\"n\": 1}", SOON);
+	mon_ahead(m, "b", NULL, SOON);
+	mon_ahead(m, "a", "{\"n\": 1}", SOON);
+	mon_ahead(m, "c", NULL, SOON);
+	assert_int_equal(mon_call(m, "c", NULL, SOON, &a, &e), 0);
+	assert_int_equal(json_int(json_root(a), 0), 3);
+	says(&e, mon_call(m, "b", NULL, SOON, NULL, &e), -EREMOTEIO, "no b");
+	assert_int_equal(mon_call(m, "a", "{\"n\": 1}", SOON, &b, &e), 0);
+	assert_int_equal(json_int(json_root(b), 0), 1);
+	json_free(b);
+	assert_int_equal(mon_call(m, "a", "{\"n\": 1}", SOON, &b, &e), 0); /* an answer serves one call */
+	assert_int_equal(json_int(json_root(b), 0), 4);
+	closed(&p, m);
+}
+
+/* What was asked ahead of a command that changes things says nothing about afterwards. */
+static void forgets_what_it_asked(void **state)
+{
+	auto_json struct json_doc *doc = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		PEER_ASKED("query-x", "{\"return\": \"before\", \"id\": $ID}"),
+		PEER_ASKED("stop", "{\"return\": {}, \"id\": $ID}"),
+		PEER_ASKED("query-x", "{\"return\": \"after\", \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	mon_ahead(m, "query-x", NULL, SOON);
+	assert_int_equal(mon_call(m, "stop", NULL, SOON, NULL, &e), 0);
+	assert_int_equal(mon_call(m, "query-x", NULL, SOON, &doc, &e), 0);
+	assert_string_equal(json_str(json_root(doc), ""), "after");
+	closed(&p, m);
+}
+
+static void answers_twice(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_RAW, "{\"return\": {}, \"id\": $ID}\r\n{\"return\": {}, \"id\": $ID}\r\n", 0 }, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, SOON, NULL, &e), 0);
+	says(&e, mon_call(m, "y", NULL, SOON, NULL, &e), -EPROTO, "cannot run 'y': QEMU answered with a wrong id");
+	closed(&p, m);
+}
+
+/* A value that is broken inside is that answer's trouble alone. */
+static void broken_inside(void **state)
+{
+	auto_json struct json_doc *doc = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		PEER_ASKED("x", "{\"return\": {\"a\": 1, \"a\": 2}, \"id\": $ID}"),
+		PEER_ASKED("y", "{\"return\": 5, \"id\": $ID}"), { 0 } });
+
+	(void)state;
+	says(&e, mon_call(m, "x", NULL, SOON, &doc, &e), -EPROTO, "QEMU's answer to 'x': cannot read JSON");
+	assert_int_equal(mon_call(m, "y", NULL, SOON, &doc, &e), 0);
+	assert_int_equal(json_int(json_root(doc), 0), 5);
+	closed(&p, m);
+}
+
+static void hangs(void **state)
+{
+	uint64_t from = clock_mono_ms(), took;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 }, { PEER_HANG, NULL, 0 }, { 0 } });
+
+	(void)state;
+	from = clock_mono_ms();
+	says(&e, mon_call(m, "x", NULL, deadline_in(SHORT), NULL, &e), -ETIMEDOUT, "cannot run 'x': no answer from QEMU within ");
+	took = clock_mono_ms() - from;
+	assert_in_range(took, SHORT, SHORT + 40000);
+	closed(&p, m);
+}
+
+/* The answer to a request that timed out comes late: it is not taken for the next one's. */
+static void late_answer(void **state)
+{
+	auto_json struct json_doc *doc = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		{ PEER_EXPECT, "\"x\"", 0 }, { PEER_EXPECT, "\"y\"", 0 }, { PEER_SEND, "{\"return\": \"old\", \"id\": $OLD}", 0 },
+		{ PEER_SEND, "{\"return\": \"new\", \"id\": $ID}", 0 },
+		PEER_ASKED("z", "{\"return\": \"newer\", \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, deadline_in(SHORT), NULL, &e), -ETIMEDOUT);
+	assert_int_equal(mon_call(m, "y", NULL, SOON, &doc, &e), 0);
+	assert_string_equal(json_str(json_root(doc), ""), "new");
+	json_free(doc);
+	assert_int_equal(mon_call(m, "z", NULL, SOON, &doc, &e), 0);
+	assert_string_equal(json_str(json_root(doc), ""), "newer");
+	closed(&p, m);
+}
+
+/* One byte at a time for ever never completes a line, and never extends the deadline. */
+static void trickle(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_DRIP, "{\"return\": \"", 0 }, { 0 } });
+
+	(void)state;
+	says(&e, mon_call(m, "x", NULL, deadline_in(SHORT), NULL, &e), -ETIMEDOUT, "no answer");
+	closed(&p, m);
+}
+
+static void big_answer(void **state)
+{
+	auto_json struct json_doc *doc = NULL;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		{ PEER_EXPECT, "\"x\"", 0 }, { PEER_BIG, NULL, 10 << 20 },
+		{ PEER_EXPECT, "\"y\"", 0 }, { PEER_BIG, NULL, 3 }, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, SOON, &doc, &e), 0);
+	assert_int_equal(json_root(doc)->len, 10 << 20);
+	json_free(doc);
+	assert_int_equal(mon_call(m, "y", NULL, SOON, &doc, &e), 0);
+	assert_string_equal(json_str(json_root(doc), ""), "aaa");
+	closed(&p, m);
+}
+
+static void too_big_answer(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 }, { PEER_BIG, NULL, 65 << 20 }, { 0 } });
+
+	(void)state;
+	says(&e, mon_call(m, "x", NULL, SOON, NULL, &e), -EFBIG, "more than 64 MiB");
+	closed(&p, m);
+}
+
+/* A peer that takes nothing: the request times out, and a half-sent one leaves nothing to go on with. */
+static void takes_nothing(void **state)
+{
+	auto_buf struct buf args = { 0 };
+	uint64_t from;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_HANG, NULL, 0 }, { 0 } });
+
+	(void)state;
+	buf_adds(&args, "{\"a\": \"");
+	for (int i = 0; i < 1 << 20; i++)
+		buf_addc(&args, 'a');
+	buf_adds(&args, "\"}");
+	says(&e, mon_call(m, "x", args.p, deadline_in(SHORT), NULL, &e), -ETIMEDOUT, "cannot run 'x': QEMU did not take the request within");
+	from = clock_mono_ms();
+	says(&e, mon_call(m, "y", NULL, SOON, NULL, &e), -ETIMEDOUT, "cannot run 'y': QEMU did not take the request within");
+	assert_true(clock_mono_ms() - from < 45000);
+	closed(&p, m);
+}
+
+static void passes_descriptor(void **state)
+{
+	int fds[2];
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT_FD, "\"getfd\"", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } });
+	char c = 0;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(mon_call_fd(m, "getfd", "{\"fdname\": \"f\"}", fds[1], SOON, NULL, &e), 0);
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	assert_int_equal(c, 'x');
+	assert_int_equal(read(fds[0], &c, 1), 0); /* the peer has closed its copy, and nobody else has one */
+	close(fds[0]);
+	closed(&p, m);
+}
+
+static void raw(void **state)
+{
+	static const char *const wrong[] = { "", "{", "[]", "{}", "{\"execute\": 1}", "{\"execute\": \"x\", \"arguments\": []}",
+					     "{\"execute\": \"x\", \"nix\": 1}", "{\"execute\": \"x\"} {}" };
+	struct json_span t;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		{ PEER_EXPECT, "{\"execute\": \"q\", \"arguments\": {\"a\": [1, {}]}, \"id\": ", 0 },
+		{ PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": $ID}", 0 }, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call_raw(m, "{\"execute\":\"q\",\"id\":\"mine\",\"arguments\":{\"a\":[1,{}]}}", SOON, &t, &e), 0);
+	assert_memory_equal(t.p, "{\"error\": {\"class\"", 18);
+	assert_int_equal(t.p[t.len - 1], '}');
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		says(&e, mon_call_raw(m, wrong[i], SOON, &t, &e), -EINVAL, "the request");
+	closed(&p, m);
+}
+
+static void capabilities(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		PEER_ASKED("query-commands", "{\"return\": [{\"name\": \"snapshot-save\"}, {\"name\": \"stop\"}], \"id\": $ID}"),
+		PEER_ASKED("query-qmp-schema", "{\"return\": ["
+			"{\"name\": \"stop\", \"ret-type\": \"1\", \"meta-type\": \"command\", \"arg-type\": \"0\"}, "
+			"{\"arg-type\": \"9\", \"name\": \"commit\", \"meta-type\": \"command\"}, "
+			"{\"name\": \"9\", \"members\": [{\"name\": \"job-id\", \"default\": null, \"type\": \"str\"}, "
+			"{\"name\": \"mask\", \"type\": \"bool\"}], \"meta-type\": \"object\"}], \"id\": $ID}"),
+		PEER_ASKED("query-qmp-schema", "{\"return\": [{\"name\": \"commit\", \"arg-type\": \"9\"}], \"id\": $ID}"),
+		PEER_ASKED("query-qmp-schema", "{\"return\": [{\"name\": \"commit\" 1}], \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	assert_int_equal(mon_has_command(m, "snapshot-save", SOON, &e), 1);
+	assert_int_equal(mon_has_command(m, "snapshot", SOON, &e), 0);
+	assert_int_equal(mon_has_command(m, "stop", SOON, &e), 1);
+	assert_int_equal(mon_has_arg(m, "commit", "mask", SOON, &e), 1);
+	assert_int_equal(mon_has_arg(m, "commit", "mask", SOON, &e), 0);
+	says(&e, mon_has_arg(m, "commit", "mask", SOON, &e), -EPROTO, "'query-qmp-schema'");
+	closed(&p, m);
+}
+
+/* ---- events ---- */
+
+#define EVENT(name, data) \
+	"{\"timestamp\": {\"seconds\": 1795186150, \"microseconds\": 855288}, \"event\": \"" name "\", \"data\": " data "}"
+
+static void events(void **state)
+{
+	struct mon_event *ev;
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		{ PEER_SEND, EVENT("ONE", "{\"n\": 1}"), 0 },
+		{ PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_SEND, "{\"event\": \"TWO\"}", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 },
+		{ PEER_SEND, EVENT("THREE", "{}"), 0 },
+		{ PEER_SEND, EVENT("TWO", "{}"), 0 },
+		{ 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, SOON, NULL, &e), 0);
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("TWO", "FOUR"), SOON, &ev, &e), 0);
+	assert_string_equal(ev->name, "TWO");
+	assert_null(ev->data);
+	assert_int_equal(ev->usec, 0);
+	mon_event_free(ev);
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("THREE"), SOON, NULL, &e), 0);
+	ev = mon_next_event(m);
+	assert_string_equal(ev->name, "ONE");
+	assert_int_equal(json_int(json_get(ev->data, "n"), 0), 1);
+	assert_true(ev->usec == 1795186150855288);
+	mon_event_free(ev);
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("TWO"), SOON, NULL, &e), 0);
+	assert_null(mon_next_event(m));
+	says(&e, mon_wait_event(m, MON_EVENTS("A", "B"), deadline_in(SHORT), NULL, &e), -ETIMEDOUT,
+	     "no A or B event from QEMU within ");
+	closed(&p, m);
+}
+
+/* What arrived in the same packet as an answer is taken in with it: a poll() on the descriptor misses nothing. */
+static void nothing_left_behind(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_RAW, "{\"return\": {}, \"id\": $ID}\r\n{\"event\": \"A\"}\r\n{\"event\": \"B\"}\r\nbroken\r\n", 0 }, { 0 } });
+	struct mon_event *ev;
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, SOON, NULL, &e), 0);
+	assert_string_equal((ev = mon_next_event(m))->name, "A");
+	mon_event_free(ev);
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("B"), SOON, NULL, &e), 0);
+	says(&e, mon_process(m, &e), -EPROTO, "broken");
+	closed(&p, m);
+}
+
+static void process(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { PEER_EXPECT, "go", 0 },
+		{ PEER_SEND, "{\"event\": \"A\"}", 0 }, { PEER_CLOSE, NULL, 0 }, { 0 } });
+	struct pollfd pf = { .fd = mon_fd(m), .events = POLLIN };
+	struct mon_event *ev;
+	int rc;
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", NULL, SOON, NULL, &e), 0);
+	assert_int_equal(mon_process(m, &e), 0);
+	assert_null(mon_next_event(m));
+	assert_int_equal(write(mon_fd(m), "go\n", 3), 3);
+	assert_int_equal(poll(&pf, 1, 60000), 1);
+	while ((rc = mon_process(m, &e)) == 0)
+		poll(&pf, 1, 60000);
+	says(&e, rc, -ECONNRESET, "QEMU closed");
+	assert_non_null(ev = mon_next_event(m)); /* what came before the end is still there */
+	mon_event_free(ev);
+	closed(&p, m);
+}
+
+/* A flood loses the oldest that nobody named, and never what is watched. */
+static void flood(void **state)
+{
+	struct err e = { 0 };
+	struct mon_event *ev;
+	struct peer p;
+	unsigned n = 0;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		{ PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_SEND, "{\"event\": \"KEEP\"}", 0 },
+		{ PEER_FLOOD, EVENT("NOISE", "{\"a\": [1, 2, 3]}"), 20000 },
+		{ PEER_SEND, "{\"event\": \"LAST\"}", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } });
+
+	(void)state;
+	mon_watch(m, MON_EVENTS("KEEP"));
+	assert_int_equal(mon_call(m, "x", NULL, SOON, NULL, &e), 0);
+	assert_int_equal(mon_dropped(m), 20002 - MON_QUEUE_MAX);
+	assert_string_equal((ev = mon_next_event(m))->name, "KEEP");
+	mon_event_free(ev);
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("LAST"), SOON, NULL, &e), 0);
+	for (; (ev = mon_next_event(m)); n++)
+		mon_event_free(ev);
+	assert_int_equal(n, MON_QUEUE_MAX - 2);
+	closed(&p, m);
+}
+
+/* An endless flood does not extend a deadline, and the event waited for comes through it. */
+static void flood_while_waiting(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+		{ PEER_FLOOD, EVENT("NOISE", "{}"), 2000 }, { PEER_SEND, "{\"event\": \"A\"}", 0 },
+		{ PEER_FLOOD, EVENT("NOISE", "{}"), PEER_ENDLESS }, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_wait_event(m, MON_EVENTS("A"), SOON, NULL, &e), 0);
+	says(&e, mon_wait_event(m, MON_EVENTS("A"), deadline_in(SHORT), NULL, &e), -ETIMEDOUT, "no A event");
+	closed(&p, m);
+}
+
+/* Once a deadline has passed there is one more read, and the rest of what lies there is left for later. */
+static void flood_after_deadline(void **state)
+{
+	const int all = 600 * (int)strlen(EVENT("NOISE", "{}") "\r\n");
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "go", 0 },
+							 { PEER_FLOOD, EVENT("NOISE", "{}"), 600 }, { 0 } });
+	int there = 0;
+
+	(void)state;
+	assert_int_equal(write(mon_fd(m), "go\n", 3), 3);
+	while (there < all) {
+		poll(NULL, 0, 1);
+		assert_int_equal(ioctl(mon_fd(m), FIONREAD, &there), 0);
+	}
+	says(&e, mon_wait_event(m, MON_EVENTS("A"), deadline_in(0), NULL, &e), -ETIMEDOUT, "no A event");
+	assert_int_equal(ioctl(mon_fd(m), FIONREAD, &there), 0);
+	assert_in_range(there, all / 2, all - 1);
+	closed(&p, m);
+}
+
+static void flood_of_watched(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_FLOOD, "{\"event\": \"KEEP\"}", MON_QUEUE_MAX + 1 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } });
+
+	(void)state;
+	mon_watch(m, MON_EVENTS("KEEP"));
+	says(&e, mon_call(m, "x", NULL, SOON, NULL, &e), -EFBIG, "events that nobody took");
+	closed(&p, m);
+}
+
+/* ---- sockets and memory ---- */
+
+static void connects(void **state)
+{
+	char dir[PEER_DIR_MAX], path[300], longer[300];
+	struct peer p;
+	struct mon *m = NULL;
+	struct err e = { 0 };
+	int fd;
+
+	(void)state;
+	peer_mkdir(dir);
+	snprintf(path, sizeof path, "%s/s", dir);
+	says(&e, mon_connect(path, SOON, &fd, &e), -ENOENT, "cannot connect to");
+	peer_listen(&p, path, (struct peer_step[]){ { PEER_ACCEPT, NULL, 0 }, PEER_GREETS, { PEER_CLOSE, NULL, 0 },
+						    { PEER_ACCEPT, NULL, 0 }, { PEER_HANG, NULL, 0 }, { 0 } });
+	assert_int_equal(mon_open_path(path, SOON, &m, &e), 0);
+	assert_true(fcntl(mon_fd(m), F_GETFD) & FD_CLOEXEC);
+	mon_close(m);
+
+	/* A folder whose name alone is longer than a socket address. */
+	snprintf(longer, sizeof longer, "%s/%0150d", dir, 1);
+	assert_int_equal(symlink(".", longer), 0);
+	strcat(longer, "/s");
+	m = NULL;
+	says(&e, mon_open_path(longer, deadline_in(SHORT), &m, &e), -ETIMEDOUT, "no greeting");
+	assert_non_null(strstr(e.msg, "/s: "));
+	assert_non_null(strstr(e.hint, "another program may hold the monitor"));
+	peer_end(&p);
+	says(&e, mon_connect(path, SOON, &fd, &e), -ECONNREFUSED, "cannot connect to");
+	unlink(path);
+	*strrchr(longer, '/') = '\0';
+	unlink(longer);
+	rmdir(dir);
+}
+
+/* Memory runs out at every point in turn: an error each time, and nothing leaks. */
+static void no_memory(void **state)
+{
+	static const struct peer_step steps[] = { PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
+		{ PEER_SEND, EVENT("A", "{\"a\": 1}"), 0 },
+		{ PEER_SEND, "{\"return\": {\"a\": [\"text\", 1.5], \"b\": {}}, \"id\": $ID}", 0 }, { 0 } };
+	bool hit = true;
+
+	(void)state;
+	for (uint64_t at = 0; hit; at++) {
+		struct json_doc *doc = NULL;
+		struct mon *m = NULL;
+		struct err e = { 0 };
+		struct peer p;
+		int rc;
+
+		peer_start(&p, steps);
+		alloc_fail(at, false);
+		rc = mon_open(p.fd, SOON, &m, &e);
+		if (!rc) {
+			mon_ahead(m, "x", "{\"a\": 1}", SOON);
+			rc = mon_call(m, "x", "{\"a\": 1}", SOON, &doc, &e);
+		}
+		hit = alloc_normal();
+		if (hit && rc < 0)
+			says(&e, rc, -ENOMEM, "out of memory");
+		else
+			assert_int_equal(rc, 0);
+		json_free(doc);
+		mon_close(m);
+		peer_stop(&p);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(greets),
+		cmocka_unit_test(refuses_to_open),
+		cmocka_unit_test(earlier_clients_answer),
+		cmocka_unit_test(calls),
+		cmocka_unit_test(refusal),
+		cmocka_unit_test(breaks),
+		cmocka_unit_test(asks_ahead),
+		cmocka_unit_test(forgets_what_it_asked),
+		cmocka_unit_test(answers_twice),
+		cmocka_unit_test(broken_inside),
+		cmocka_unit_test(hangs),
+		cmocka_unit_test(late_answer),
+		cmocka_unit_test(trickle),
+		cmocka_unit_test(big_answer),
+		cmocka_unit_test(too_big_answer),
+		cmocka_unit_test(takes_nothing),
+		cmocka_unit_test(passes_descriptor),
+		cmocka_unit_test(raw),
+		cmocka_unit_test(capabilities),
+		cmocka_unit_test(events),
+		cmocka_unit_test(nothing_left_behind),
+		cmocka_unit_test(process),
+		cmocka_unit_test(flood),
+		cmocka_unit_test(flood_while_waiting),
+		cmocka_unit_test(flood_after_deadline),
+		cmocka_unit_test(flood_of_watched),
+		cmocka_unit_test(connects),
+		cmocka_unit_test(no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

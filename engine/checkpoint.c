@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include "engine/diskshot.h"
+#include "engine/handover.h"
+#include "engine/instant.h"
 #include "engine/overlay.h"
 #include "engine/revert_ext.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
-int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, struct err *e)
+int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e)
 {
 	const char *dir = vm->def->snapshot_dir;
 
@@ -21,11 +23,10 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *f
 		return err_nomem(e, "name a file");
 	if (file_exists(s->memory))
 		return err_set(e, -EEXIST, "%s is there already", s->memory);
-	return memory_check(vm, s->memory, e);
+	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
 }
 
-/* How long the guest stood, as the events tell. */
-static uint64_t pause_us(struct mon *m)
+uint64_t checkpoint_pause_us(struct mon *m)
 {
 	int64_t from = 0, took = 0;
 
@@ -47,6 +48,8 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 	struct err also;
 	int rc;
 
+	if (fermata_snap_instant(s))
+		return vm->handover ? handover_take(vm, s, e) : instant_take(vm, ds, s, e);
 	if (mem_out_open(s->memory, false, false, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
 		kvm_guard_call(recover_now, vm, &guard, e) < 0)
 		return e->code;
@@ -60,7 +63,7 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 		err_also(e, "and could not let the guest go on: %s", also.msg);
 	kvm_guard_end(&guard);
 	if (rc == 0)
-		vm->pause_us = pause_us(kvm_mon(vm->kvm));
+		vm->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
 	return rc;
 }
 
@@ -75,13 +78,17 @@ void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s)
 	if (tmp && memory_open(tmp, s, &part, &ignored) == 0 && rename(tmp, s->memory) == 0)
 		return;
 	vm_notice(vm, "'%s': its memory is not whole: the disks' part is kept, as a disk snapshot", s->name);
-	checkpoint_drop(s);
+	checkpoint_drop(vm, s);
 	s->memory[0] = '\0';
+	if (fermata_snap_instant(s))
+		s->ram[0] = '\0';
+	if (s->ram_base)
+		s->ram_base[0] = '\0';
 	s->kind = FERMATA_DISK_EXTERNAL;
 	s->state = FERMATA_SNAP_DISK;
 }
 
-void checkpoint_drop(const struct fermata_snap *s)
+void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s)
 {
 	auto_mem_in struct mem_in in = { .fd = -1 };
 	auto_free char *tmp = mem_tmp(s->memory);
@@ -91,25 +98,33 @@ void checkpoint_drop(const struct fermata_snap *s)
 		unlink(tmp);
 	if (memory_open(s->memory, s, &in, &ignored) == 0)
 		unlink(s->memory);
+	if (fermata_snap_instant(s)) {
+		instant_drop(s);
+		handover_drop(vm, s);
+	}
 }
 
 /* ---- going back ------------------------------------------------------------------------------------------ */
 
 #define QEMU_BYTES (64u << 20) /* what a QEMU needs for itself */
 
-static char *beside(const struct fermata_vm *vm)
+char *checkpoint_beside(const struct fermata_vm *vm)
 {
 	return str_fmt("%s/next", vm->run_dir);
 }
 
-int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
+int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool force, bool verify, struct err *e)
 {
 	auto_mem_in struct mem_in in = { .fd = -1 };
+	struct ram_in r = { 0 };
 	uint64_t need, has;
 
 	if (memory_open(s->memory, s, &in, e) < 0 || (!force && check_installed_qemu(vm, s, e) < 0) || kvm_memory_free(&has, e) < 0)
 		return e->code;
-	need = in.stream + QEMU_BYTES;
+	if (fermata_snap_instant(s) && (ram_look(&in, s, &r, e) < 0 || (verify && ram_verify(vm, &r, e) < 0)))
+		return e->code;
+	/* What is mapped can be given back at any time; what the guest changes of it from then on is its own affair. */
+	need = in.stream + (r.base ? r.stored : 0) + QEMU_BYTES;
 	if (!vm_alive(vm) || has >= need)
 		return 0;
 	err_set(e, -ENOMEM, "beside the present guest it needs %llu MiB, the host has %llu MiB", (unsigned long long)(need >> 20),
@@ -134,10 +149,11 @@ static void swap(struct stead *in)
 	*in = was;
 }
 
-static int load(struct fermata_vm *vm, const char *file, const char *machine, struct err *e)
+/* With the folder of the second QEMU in the place of the present one's. */
+static int beside_present(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
+	struct err *e)
 {
-	auto_mem_in struct mem_in in = { .fd = -1 };
-	auto_free char *next = beside(vm);
+	auto_free char *next = checkpoint_beside(vm);
 	char *present = vm->run_dir;
 	struct err also;
 	int rc;
@@ -146,7 +162,7 @@ static int load(struct fermata_vm *vm, const char *file, const char *machine, st
 		return err_nomem(e, "load memory");
 	vm_hang_up(vm);
 	vm->run_dir = next;
-	rc = mem_in_open(file, &in, e) < 0 || life_launch(vm, machine, true, e) < 0 || memory_load(vm, &in, e) < 0 ? e->code : 0;
+	rc = life_launch(vm, machine, true, instant_map(s), e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
 	vm_hang_up(vm);
 	if (rc < 0 && vm_alive(vm) && life_kill(vm, &also) < 0)
 		err_also(e, "and could not stop it: %s", also.msg);
@@ -156,11 +172,10 @@ static int load(struct fermata_vm *vm, const char *file, const char *machine, st
 	return rc;
 }
 
-int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e)
+int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
+	struct err *e)
 {
-	const struct fermata_snap *s = vm->rec->pending.snap;
 	auto_free struct stead *steads = calloc(s->n_disks + 1, sizeof *steads);
-	const struct kvm_caps *caps;
 	size_t n = 0;
 	int rc = steads ? 0 : err_nomem(e, "revert");
 
@@ -175,9 +190,7 @@ int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e)
 		swap(&steads[n]);
 	}
 	if (rc == 0)
-		rc = vm_caps(vm, &caps, e);
-	if (rc == 0)
-		rc = load(vm, s->memory, s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL, e);
+		rc = beside_present(vm, s, machine, fn, ctx, e);
 	while (n--) {
 		swap(&steads[n]);
 		free(steads[n].active);
@@ -187,10 +200,30 @@ int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e)
 	return rc;
 }
 
+static int load(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e)
+{
+	auto_mem_in struct mem_in in = { .fd = -1 };
+
+	(void)ctx;
+	if (mem_in_open(s->memory, &in, e) < 0)
+		return e->code;
+	return fermata_snap_instant(s) ? instant_load(vm, s, &in, e) : memory_load(vm, &in, e);
+}
+
+int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e)
+{
+	const struct fermata_snap *s = vm->rec->pending.snap;
+	const struct kvm_caps *caps;
+
+	if (vm_caps(vm, &caps, e) < 0)
+		return e->code;
+	return checkpoint_next(vm, s, s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL, load, NULL, e);
+}
+
 /* Everything from the end of the present QEMU on; done again, it goes on where it was. */
 static int change(struct fermata_vm *vm, struct err *e)
 {
-	auto_free char *next = beside(vm);
+	auto_free char *next = checkpoint_beside(vm);
 	bool run = vm->rec->pending.run;
 	struct kvm *k;
 
@@ -216,8 +249,7 @@ int checkpoint_change(struct fermata_vm *vm, struct err *e)
 	return rc;
 }
 
-/* Whether the QEMU of folder @dir has loaded all of its memory. */
-static bool stands(const char *dir)
+bool checkpoint_stands(const char *dir)
 {
 	char status[KVM_STATUS_MAX];
 	struct err ignored;
@@ -234,7 +266,7 @@ static bool stands(const char *dir)
 int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
-	auto_free char *next = beside(vm);
+	auto_free char *next = checkpoint_beside(vm);
 	bool alive = vm_alive(vm), switched = true;
 
 	if (!next)
@@ -242,7 +274,7 @@ int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 	for (size_t j = 0; j < s->n_disks; j++)
 		switched &= !s->disks[j].external || !s->disks[j].overlay[0];
 	/* Once the disks have switched, a QEMU that lives is the second one, in its own place or already in the other's. */
-	if (switched ? alive || kvm_pid(next) : !alive && stands(next)) {
+	if (switched ? alive || kvm_pid(next) : !alive && checkpoint_stands(next)) {
 		vm_notice(vm, "snapshot-revert to '%s' was cut off: it is now finished", s->name);
 		return change(vm, e);
 	}

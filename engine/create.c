@@ -234,8 +234,9 @@ static bool guest_runs(struct fermata_vm *vm)
 {
 	char status[KVM_STATUS_MAX];
 	struct err ignored;
+	struct kvm *k;
 
-	return kvm_status(vm->kvm, status, &ignored) == 0 && !strcmp(status, "running");
+	return fermata_vm_kvm(vm, &k, &ignored) == 0 && kvm_status(k, status, &ignored) == 0 && !strcmp(status, "running");
 }
 
 /* What the running QEMU is, for the check before a revert. */
@@ -315,7 +316,7 @@ static int describe(struct fermata_vm *vm, const struct plan *p, struct fermata_
 	for (size_t i = 0; i < p->ds.n; i++)
 		if (describe_disk(vm, p, s, i, tag, e) < 0)
 			return e->code;
-	if (nvram_name(vm, s, e) < 0 || (CONFIG_MEMORY && p->file && checkpoint_name(vm, s, p->c->memory, e) < 0))
+	if (nvram_name(vm, s, e) < 0 || (CONFIG_MEMORY && p->file && checkpoint_name(vm, s, p->c->memory, p->c->instant, e) < 0))
 		return e->code;
 	*out = take_ptr(&s);
 	return 0;
@@ -443,7 +444,7 @@ static int drop_overlays(struct fermata_vm *vm, const struct fermata_snap *s, st
 	if (vm_alive(vm) && diskshot_drop(vm, s, e) < 0)
 		return e->code;
 	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
-		checkpoint_drop(s);
+		checkpoint_drop(vm, s);
 	for (size_t j = 0; j < s->n_disks; j++)
 		if (s->disks[j].external && !s->disks[j].reused && overlay_remove(s->disks[j].overlay, e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
@@ -478,7 +479,9 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 	bool file = vm->rec->pending.snap->kind == FERMATA_CHECKPOINT_EXTERNAL, written = false;
 	struct err also;
 
-	if (vm_alive(vm) && ran && !guest_runs(vm) && kvm_cont(vm->kvm, deadline_in(CALL_MS), &also) < 0)
+	if (e->code == FERMATA_PENDING)
+		return err_hint(e, "the next command finishes it");
+	if (vm_alive(vm) && ran && !guest_runs(vm) && vm->kvm && kvm_cont(vm->kvm, deadline_in(CALL_MS), &also) < 0)
 		err_also(e, "and could not let the guest go on: %s", also.msg);
 	if (!vm_alive(vm))
 		vm_hang_up(vm);
@@ -562,6 +565,7 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 
 	p.memory = p.live && !c->disk_only;
 	vm->frozen_ms = vm->pause_us = 0;
+	vm->handover = c->handover;
 	if (p.file && !p.memory)
 		return err_set(e, -EINVAL, "%s: %s", vm->name, p.live ? "--memspec and --disk-only exclude each other" :
 			"the VM is off: it has no memory to keep");
@@ -574,6 +578,8 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 	disks_done(&p.ds);
 	if (rc < 0)
 		return err_at(e, "%s: cannot create snapshot '%s'", vm->name, p.name);
+	if (p.file && fermata_snap_current(vm)->kind != FERMATA_CHECKPOINT_EXTERNAL)
+		return err_set(e, -EIO, "%s: the memory of '%s' could not be kept; what is left is a disk snapshot", vm->name, p.name);
 	*out = vm->loose ? vm->loose : fermata_snap_current(vm);
 	if (c->halt && vm_alive(vm) && life_kill(vm, e) < 0)
 		return err_at(e, "%s: snapshot '%s' is taken, but the VM does not stop", vm->name, p.name);

@@ -281,9 +281,16 @@ struct fermata_snap {
 	bool adopted;      /* in the images only, not in the record: made by somebody else, or without metadata */
 	char *nvram;       /* the copy of the firmware's variables; NULL: there is none */
 	char *memory;      /* file that its memory is in; NULL or "": none */
+	char *ram;         /* instant: file beside that, which has the memory itself, ready to be mapped; NULL or "": it is not */
+	char *ram_base;    /* ... has only the pages that differ from this one's; NULL or "": all of them */
 	struct fermata_snap_disk *disks;
 	size_t n_disks;
 };
+
+static inline bool fermata_snap_instant(const struct fermata_snap *s)
+{
+	return s->ram && s->ram[0];
+}
 
 static inline bool fermata_snap_external(const struct fermata_snap *s)
 {
@@ -326,6 +333,8 @@ struct fermata_create {
 	bool disk_only;          /* no memory; disks external unless told otherwise */
 	bool memory_file;        /* memory in a file of its own, disks external (CONFIG_MEMORY) */
 	const char *memory;      /* ... this one; NULL: a new name in snapshot-dir, or beside the record */
+	bool instant;            /* ... so that a revert maps it, in the same short time whatever its size */
+	bool handover;           /* ... and the guest goes on in a second QEMU, at once: where memory-mode = instant allows it */
 	bool reuse;              /* overlays are there already, made for this */
 	bool quiesce;            /* freeze the guest's file systems around the instant */
 	uint64_t freeze_ms;      /* for the freeze at most */
@@ -353,6 +362,7 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 struct fermata_revert {
 	bool running, paused; /* the state afterwards; neither: as it was taken */
 	bool force;           /* although QEMU's version or the machine differ */
+	bool verify;          /* read all of an instant checkpoint's memory first, by its checksums */
 	const char *keep;     /* keep the present as a disk snapshot of this name first; NULL: it is given up */
 };
 

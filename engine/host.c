@@ -20,7 +20,8 @@ int fermata_open(const char *root, struct fermata **out, struct err *e)
 	f->conf_dir = str_fmt("%.*s%s", (int)n, root, CONFIG_CONF_DIR);
 	f->state_dir = str_fmt("%.*s%s", (int)n, root, CONFIG_STATE_DIR);
 	f->run_dir = str_fmt("%.*s%s", (int)n, root, CONFIG_RUN_DIR);
-	if (!f->conf_dir || !f->state_dir || !f->run_dir) {
+	f->memory_dir = str_fmt("%.*s%s", (int)n, root, CONFIG_MEMORY_DIR);
+	if (!f->conf_dir || !f->state_dir || !f->run_dir || !f->memory_dir) {
 		fermata_close(f);
 		return err_nomem(e, "open the host");
 	}
@@ -40,6 +41,7 @@ void fermata_close(struct fermata *f)
 	free(f->conf_dir);
 	free(f->state_dir);
 	free(f->run_dir);
+	free(f->memory_dir);
 	free(f);
 }
 

@@ -9,7 +9,7 @@
 #include "kvm/kvm.h"
 
 struct fermata {
-	char *conf_dir, *state_dir, *run_dir;
+	char *conf_dir, *state_dir, *run_dir, *memory_dir;
 	fermata_notice_fn *notice;
 	void *notice_ctx;
 	fermata_progress_fn *progress;
@@ -30,6 +30,7 @@ struct fermata_vm {
 	bool adopted; /* the images were searched for snapshots that others made */
 	uint64_t frozen_ms; /* how long the last snapshot kept the guest's file systems frozen */
 	uint64_t pause_us;  /* ... and the guest itself */
+	bool handover;      /* an instant checkpoint takes the memory's own file */
 	struct kvm *kvm;
 	struct kvm_caps *caps;
 };
@@ -59,9 +60,12 @@ int live_machine(struct fermata_vm *vm, char **machine, struct err *e) MUST_CHEC
 
 /*
  * Start QEMU stopped, on the disks' present chains. @machine: NULL for the definition's. @incoming: to wait for saved
- * memory. The connection is kept.
+ * memory. @map: the file that its memory begins as; NULL: empty memory. The connection is kept.
  */
-int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, struct err *e) MUST_CHECK;
+int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e) MUST_CHECK;
+
+/* Where a memory that can be handed over has its file; NULL: the VM has none. Borrowed. */
+const char *life_memory_dir(const struct fermata_vm *vm);
 
 /* End QEMU, whatever it does. */
 int life_kill(struct fermata_vm *vm, struct err *e) MUST_CHECK;

@@ -10,11 +10,18 @@
 #define KILL_GRACE_MS 10000
 #define AGENT_MS      3000
 
-int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, struct err *e)
+const char *life_memory_dir(const struct fermata_vm *vm)
+{
+	if (strcmp(vm->def->memory_mode, "instant"))
+		return NULL;
+	return vm->def->memory_dir ? vm->def->memory_dir : vm->host->memory_dir;
+}
+
+int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
 {
 	auto_chains struct chains chains = { 0 };
-	struct kvm_spec spec = { .def = vm->def, .machine = machine, .run_dir = vm->run_dir,
-		.incoming = incoming };
+	struct kvm_spec spec = { .def = vm->def, .machine = machine, .run_dir = vm->run_dir, .incoming = incoming,
+		.memory_map = map, .memory_dir = life_memory_dir(vm) };
 	char notice[200] = "";
 
 	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0)
@@ -42,7 +49,7 @@ int fermata_start(struct fermata_vm *vm, bool paused, struct err *e)
 		return err_set(e, -EEXIST, "%s: the VM is running already", vm->name);
 	if (CONFIG_MEMORY && fermata_managed(vm))
 		return fermata_restore(vm, &(struct fermata_restore){ .paused = paused }, e);
-	if (life_launch(vm, NULL, false, e) < 0)
+	if (life_launch(vm, NULL, false, NULL, e) < 0)
 		return err_at(e, "%s: cannot start", vm->name);
 	if (!paused && kvm_cont(vm->kvm, deadline_in(CALL_MS), e) < 0) {
 		err_at(e, "%s: cannot start", vm->name);
@@ -199,7 +206,7 @@ int fermata_thaw(struct fermata_vm *vm, int *count, struct err *e)
 int fermata_vm_argv(struct fermata_vm *vm, char **words, struct err *e)
 {
 	auto_chains struct chains chains = { 0 };
-	struct kvm_spec spec = { .def = vm->def, .run_dir = vm->run_dir };
+	struct kvm_spec spec = { .def = vm->def, .run_dir = vm->run_dir, .memory_dir = life_memory_dir(vm) };
 	auto_buf struct buf b = { 0 };
 	struct argv argv = { 0 };
 	char notice[200];

@@ -16,15 +16,16 @@
 #define AT_MANIFEST 12
 #define AT_STREAM   16
 #define AT_TAIL     24
+#define AT_MORE     32
 #define AT_SUM      (MEM_PAGE - 8)
 #define MANIFEST_MAX (1u << 20)
 #define MANIFEST_NODES 10000
 
 /*
  * A word at a time: each step is a bijection of the sum, so any change within one word shows for certain; the rotation
- * keeps changes of top bits from cancelling out. @n: a multiple of 8, or the text's end is padded with zeros.
+ * keeps changes of top bits from cancelling out.
  */
-static uint64_t sum(const void *data, size_t n)
+uint64_t mem_sum(const void *data, size_t n)
 {
 	const uint8_t *p = data;
 	uint64_t h = n;
@@ -78,7 +79,7 @@ static int put_chunk(struct mem_out *o, size_t n, struct err *e)
 	uint8_t s[8];
 
 	if (!o->bare) {
-		put_be64(s, sum(o->chunk, n));
+		put_be64(s, mem_sum(o->chunk, n));
 		buf_add(&o->sums, s, 8);
 	}
 	o->fill = 0;
@@ -98,6 +99,22 @@ int mem_out_take(struct mem_out *o, int fd, size_t *n, struct err *e)
 	return o->fill == MEM_CHUNK ? put_chunk(o, MEM_CHUNK, e) : 0;
 }
 
+int mem_out_add(struct mem_out *o, const void *p, size_t n, struct err *e)
+{
+	while (n) {
+		size_t k = MEM_CHUNK - o->fill < n ? MEM_CHUNK - o->fill : n;
+
+		memcpy(o->chunk + o->fill, p, k);
+		p = (const uint8_t *)p + k;
+		n -= k;
+		o->fill += k;
+		o->bytes += k;
+		if (o->fill == MEM_CHUNK && put_chunk(o, MEM_CHUNK, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
 int mem_out_reserve(struct mem_out *o, uint64_t more, struct err *e)
 {
 	off_t at = lseek(o->fd, 0, SEEK_CUR);
@@ -115,7 +132,8 @@ static int put_ends(struct mem_out *o, const struct buf *manifest, struct err *e
 
 	buf_add(&tail, buf_str(manifest), manifest->n);
 	buf_add(&tail, buf_str(&o->sums), o->sums.n);
-	rc = manifest->oom || o->sums.oom ? err_nomem(e, "save memory") : buf_check(&tail, "save memory", e);
+	buf_add(&tail, buf_str(&o->more), o->more.n);
+	rc = manifest->oom || o->sums.oom || o->more.oom ? err_nomem(e, "save memory") : buf_check(&tail, "save memory", e);
 	if (rc == 0)
 		rc = io_write_full(o->fd, tail.p, tail.n, o->path, e);
 	/* All else first, and safe on disk. */
@@ -126,8 +144,9 @@ static int put_ends(struct mem_out *o, const struct buf *manifest, struct err *e
 	put_be32(page + 8, VERSION);
 	put_be32(page + AT_MANIFEST, (uint32_t)manifest->n);
 	put_be64(page + AT_STREAM, o->bytes);
-	put_be64(page + AT_TAIL, rc ? 0 : sum(tail.p, tail.n));
-	put_be64(page + AT_SUM, sum(page, AT_SUM));
+	put_be64(page + AT_TAIL, rc ? 0 : mem_sum(tail.p, tail.n));
+	put_be64(page + AT_MORE, o->more.n);
+	put_be64(page + AT_SUM, mem_sum(page, AT_SUM));
 	buf_done(&tail);
 	if (rc == 0 && lseek(o->fd, 0, SEEK_SET) < 0)
 		rc = err_sys(e, errno, "cannot write %s", o->path);
@@ -173,6 +192,7 @@ void mem_out_done(struct mem_out *o)
 	free(o->path);
 	free(o->chunk);
 	buf_done(&o->sums);
+	buf_done(&o->more);
 	*o = (struct mem_out){ .fd = -1 };
 }
 
@@ -197,9 +217,10 @@ static int read_tail(struct mem_in *in, const uint8_t *page, uint64_t at, size_t
 		return err_nomem(e, "read saved memory");
 	if (read_at(in, in->tail, n, at, e) < 0)
 		return e->code;
-	if (sum(in->tail, n) != get_be64(page + AT_TAIL))
+	if (mem_sum(in->tail, n) != get_be64(page + AT_TAIL))
 		return damaged(in, "the tail", at, e);
 	in->sums = in->tail + n_manifest;
+	in->more = in->tail + (n - in->n_more);
 	return json_parse((char *)in->tail, n_manifest, MANIFEST_NODES, &in->manifest, e);
 }
 
@@ -217,16 +238,17 @@ int mem_in_open(const char *path, struct mem_in *in, struct err *e)
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < MEM_PAGE || read_at(in, page, MEM_PAGE, 0, e) < 0 ||
 		memcmp(page, MAGIC, 8))
 		return err_set(e, -EUCLEAN, "%s is no saved memory, or was never completed", path);
-	if (sum(page, AT_SUM) != get_be64(page + AT_SUM))
+	if (mem_sum(page, AT_SUM) != get_be64(page + AT_SUM))
 		return damaged(in, "the header", 0, e);
 	if (get_be32(page + 8) != VERSION)
 		return err_set(e, -EOPNOTSUPP, "%s has version %u, this program knows %d", path, get_be32(page + 8), VERSION);
 	in->stream = get_be64(page + AT_STREAM);
 	n_manifest = get_be32(page + AT_MANIFEST);
-	if (in->stream > (uint64_t)st.st_size || n_manifest > MANIFEST_MAX)
+	in->n_more = get_be64(page + AT_MORE);
+	if (in->stream > (uint64_t)st.st_size || in->n_more > (uint64_t)st.st_size || n_manifest > MANIFEST_MAX)
 		return damaged(in, "its lengths", AT_MANIFEST, e);
 	at = MEM_PAGE + round_page(in->stream);
-	n = n_manifest + (in->stream + MEM_CHUNK - 1) / MEM_CHUNK * 8;
+	n = n_manifest + (in->stream + MEM_CHUNK - 1) / MEM_CHUNK * 8 + in->n_more;
 	if (at + n != (uint64_t)st.st_size)
 		return err_set(e, -EUCLEAN, "%s is damaged: it has %llu bytes, not %llu", path, (unsigned long long)st.st_size,
 			(unsigned long long)(at + n));
@@ -242,7 +264,7 @@ int mem_in_chunk(const struct mem_in *in, uint64_t i, uint8_t *chunk, size_t *n,
 	all = round_page(*n);
 	if (read_at(in, chunk, all, MEM_PAGE + at, e) < 0)
 		return e->code;
-	return sum(chunk, all) == get_be64(in->sums + i * 8) ? 0 : damaged(in, "the memory", MEM_PAGE + at, e);
+	return mem_sum(chunk, all) == get_be64(in->sums + i * 8) ? 0 : damaged(in, "the memory", MEM_PAGE + at, e);
 }
 
 const char *mem_in_str(const struct mem_in *in, const char *key)

@@ -6,9 +6,11 @@
  *	12    u32 bytes of the manifest
  *	16    u64 bytes of the stream
  *	24    u64 checksum of the tail
+ *	32    u64 bytes of what the tail has more
  *	4088  u64 checksum of the page so far
  *	4096  the stream, then zeros up to a multiple of 4096
- *	...   the tail: the manifest (JSON), then a u64 checksum for each MiB of the stream and its zeros
+ *	...   the tail: the manifest (JSON), then a u64 checksum for each MiB of the stream and its zeros; then, of an instant
+ *	      checkpoint, what engine/instant.h says of the file that has its memory
  *
  * The header is written last: without one, there is no file. QEMU's streams carry no checksums, and QEMU loads damaged
  * ones without a word; these here stand between a flipped bit and a wrong guest.
@@ -27,6 +29,9 @@
 #define MEM_PAGE  4096u
 #define MEM_CHUNK (1u << 20)
 
+/* The checksum of @n bytes: any change within 8 of them shows for certain. A last part that is shorter counts as padded. */
+uint64_t mem_sum(const void *data, size_t n);
+
 /* A file that is being written, beside its final place. */
 struct mem_out {
 	int fd;
@@ -35,6 +40,7 @@ struct mem_out {
 	size_t fill;
 	uint64_t bytes; /* of the stream so far */
 	struct buf sums;
+	struct buf more; /* the end of the tail: the caller's to fill before mem_out_seal() */
 	bool bare;      /* nothing but the stream */
 };
 
@@ -43,6 +49,9 @@ int mem_out_open(const char *path, bool bare, bool direct, struct mem_out *o, st
 
 /* Take up to a chunk of the stream from @fd, once. @n: out, bytes; 0 at its end. */
 int mem_out_take(struct mem_out *o, int fd, size_t *n, struct err *e) MUST_CHECK;
+
+/* Take @n bytes of the stream from memory. */
+int mem_out_add(struct mem_out *o, const void *p, size_t n, struct err *e) MUST_CHECK;
 
 /* Reserve room for @more bytes of the stream. File systems that cannot are none the worse. -ENOSPC. */
 int mem_out_reserve(struct mem_out *o, uint64_t more, struct err *e) MUST_CHECK;
@@ -66,6 +75,8 @@ struct mem_in {
 	uint64_t stream;         /* bytes */
 	uint8_t *tail;
 	const uint8_t *sums;     /* inside it */
+	const uint8_t *more;     /* inside it: what the end of the tail has */
+	uint64_t n_more;
 	struct json_doc *manifest;
 };
 

@@ -44,6 +44,14 @@ static void show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint
 	vm->host->progress(vm->host->progress_ctx, label, bytes < total ? bytes : total, total);
 }
 
+int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t done, uint64_t total, struct err *e)
+{
+	/* Every 64 MiB: what a clock says costs nothing, but writing to a terminal does. */
+	if (vm->host->progress && done % (64 * MEM_CHUNK) == 0)
+		show(vm, what, from_ms, done, total);
+	return cancelled(vm, e);
+}
+
 int memory_check(struct fermata_vm *vm, const char *path, struct err *e)
 {
 	auto_free char *dir = strndup(path, (size_t)(strrchr(path, '/') - path) + 1);
@@ -76,8 +84,8 @@ static int look(struct fermata_vm *vm, const char *command, char status[KVM_STAT
 	return 0;
 }
 
-/* Wait until it is over. -EREMOTEIO: it did not succeed. */
-static int settle(struct fermata_vm *vm, const char *command, struct err *e)
+/* Wait until it is over. -EREMOTEIO: it did not succeed. @load: "none" is one that has not begun yet. */
+static int settle_as(struct fermata_vm *vm, const char *command, bool load, struct err *e)
 {
 	struct deadline d = deadline_in(SETTLE_MS);
 	char status[KVM_STATUS_MAX], why[200];
@@ -87,12 +95,17 @@ static int settle(struct fermata_vm *vm, const char *command, struct err *e)
 			return e->code;
 		if (!strcmp(status, "completed"))
 			return 0;
-		if (!strcmp(status, "failed") || !strcmp(status, "cancelled") || !strcmp(status, "none"))
+		if (!strcmp(status, "failed") || !strcmp(status, "cancelled") || (!load && !strcmp(status, "none")))
 			return err_set(e, -EREMOTEIO, "QEMU could not do it: %s", why);
 		if (deadline_left_ms(d) == 0)
 			return err_set(e, -ETIMEDOUT, "QEMU does not end it: %s", why);
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
 	}
+}
+
+static int settle(struct fermata_vm *vm, const char *command, struct err *e)
+{
+	return settle_as(vm, command, false, e);
 }
 
 int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
@@ -251,7 +264,7 @@ static int feed_all(struct fermata_vm *vm, const struct mem_in *in, int fd, stru
 	return 0;
 }
 
-int memory_load(struct fermata_vm *vm, const struct mem_in *in, struct err *e)
+int memory_load_ready(struct fermata_vm *vm, int *fd, struct err *e)
 {
 	auto_fd int ours = -1, its = -1;
 	int p[2];
@@ -261,8 +274,28 @@ int memory_load(struct fermata_vm *vm, const struct mem_in *in, struct err *e)
 		return err_sys(e, errno, "cannot make a socket pair");
 	ours = p[0];
 	its = p[1];
-	if (set_up(vm, e) < 0 || give(vm, &its, e) < 0 || ask(vm, "migrate-incoming", "{\"uri\":\"fd:fermata\"}", e) < 0 ||
-		feed_all(vm, in, ours, e) < 0 || settle(vm, "query-migrate", e) < 0) {
+	if (set_up(vm, e) < 0 || give(vm, &its, e) < 0)
+		return e->code;
+	*fd = take_fd(&ours);
+	return 0;
+}
+
+static int incoming(struct fermata_vm *vm, struct err *e)
+{
+	return ask(vm, "migrate-incoming", "{\"uri\":\"fd:fermata\"}", e);
+}
+
+int memory_load_bytes(struct fermata_vm *vm, int fd, const struct buf *b, struct err *e)
+{
+	return incoming(vm, e) < 0 || feed(vm, (const uint8_t *)b->p, b->n, fd, e) < 0 || settle_as(vm, "query-migrate", true, e) < 0 ? e->code : 0;
+}
+
+int memory_load(struct fermata_vm *vm, const struct mem_in *in, struct err *e)
+{
+	auto_fd int fd = -1;
+
+	if (memory_load_ready(vm, &fd, e) < 0 || incoming(vm, e) < 0 || feed_all(vm, in, fd, e) < 0 ||
+		settle_as(vm, "query-migrate", true, e) < 0) {
 		kvm_last_words(vm->kvm, vm->run_dir, e);
 		return e->code;
 	}

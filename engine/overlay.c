@@ -80,8 +80,7 @@ static int inherit(struct fermata_vm *vm, const char *backing, bool raw, struct 
 	return 0;
 }
 
-/* QEMU must be able to open what we make. */
-static int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
+int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
 {
 	uid_t uid;
 	gid_t gid;
@@ -276,9 +275,15 @@ static void vm_needs(struct file_set *s, const struct def *def, const struct rec
 		if (d && d->active)
 			file_set_add(s, d->active, d->raw);
 	}
-	for (size_t i = 0; i < r->n_snaps; i++)
+	for (size_t i = 0; i < r->n_snaps; i++) {
+		const char *memory[] = { r->snaps[i]->memory, r->snaps[i]->ram, r->snaps[i]->ram_base };
+
 		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
 			file_set_add(s, r->snaps[i]->disks[j].file, r->snaps[i]->disks[j].raw);
+		for (size_t j = 0; j < ARRAY_SIZE(memory); j++)
+			if (memory[j] && memory[j][0])
+				file_set_add(s, memory[j], true);
+	}
 }
 
 static void record_freep(struct record **r)
@@ -326,11 +331,15 @@ bool needed_by_others(struct fermata_vm *vm, const char *file)
 
 int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 {
-	if (!s->memory || !s->memory[0])
-		return 0;
-	if (record_trash(vm->rec, s->memory, e) < 0)
-		return e->code;
-	s->memory[0] = '\0';
+	char *files[] = { s->memory, s->ram, s->ram_base };
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		if (!files[i] || !files[i][0])
+			continue;
+		if (record_trash(vm->rec, files[i], e) < 0)
+			return e->code;
+		files[i][0] = '\0';
+	}
 	return 0;
 }
 

@@ -13,6 +13,9 @@ char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uin
  */
 int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e) MUST_CHECK;
 
+/* QEMU, which may run as another user, must be able to open what we make. */
+int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e) MUST_CHECK;
+
 /* The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays. */
 int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 

@@ -84,7 +84,9 @@ static int read_snap(const struct json *o, struct fermata_snap **out, struct err
 	if (name && !(s->nvram = strdup(name)))
 		return err_nomem(e, "read the record");
 	s->memory = strdup(json_str(json_get(o, "memory"), ""));
-	if (!s->memory)
+	s->ram = strdup(json_str(json_get(o, "ram"), ""));
+	s->ram_base = strdup(json_str(json_get(o, "ram-base"), ""));
+	if (!s->memory || !s->ram || !s->ram_base)
 		return err_nomem(e, "read the record");
 	*out = take_ptr(&s);
 	return 0;
@@ -304,6 +306,10 @@ static void write_snap(struct json_out *w, const char *key, const struct fermata
 		json_put_str(w, "nvram", s->nvram);
 	if (s->memory && s->memory[0])
 		json_put_str(w, "memory", s->memory);
+	if (fermata_snap_instant(s))
+		json_put_str(w, "ram", s->ram);
+	if (s->ram_base && s->ram_base[0])
+		json_put_str(w, "ram-base", s->ram_base);
 	json_arr(w, "disks");
 	for (size_t i = 0; i < s->n_disks; i++) {
 		json_obj(w, NULL);

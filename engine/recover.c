@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/checkpoint.h"
+#include "engine/handover.h"
 #include "engine/remove_ext.h"
 #include "engine/revert_ext.h"
 #include "lib/own.h"
@@ -38,14 +39,16 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
 	char failed[256] = "";
-	bool found, whole = false;
+	bool found, whole = false, handed = CONFIG_MEMORY && handover_is(vm, s);
 
-	if (vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
+	if (handed && handover_recover(vm, &whole, e) < 0)
 		return e->code;
-	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL && vm_alive(vm) && memory_go_on(vm, vm->rec->pending.run, e) < 0)
+	if (!handed && vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
+		return e->code;
+	if (!handed && CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL && vm_alive(vm) && memory_go_on(vm, vm->rec->pending.run, e) < 0)
 		return e->code;
 	/* An offline snapshot is made in no time: what its own record does not call complete is undone. */
-	if (vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)
+	if (!handed && vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)
 		return e->code;
 	if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0)
 		return e->code;

@@ -247,7 +247,7 @@ static int frozen_space(struct fermata_vm *vm, const struct fermata_snap_disk *d
 
 int fermata_snap_space(struct fermata_vm *vm, const struct fermata_snap *s, uint64_t *used, uint64_t *frees, struct err *e)
 {
-	*used = *frees = s->memory ? file_allocated(s->memory) : 0;
+	*used = *frees = (s->memory ? file_allocated(s->memory) : 0) + (s->ram ? file_allocated(s->ram) : 0);
 	for (size_t j = 0; j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
 		auto_qcow2 struct qcow2 *q = NULL;

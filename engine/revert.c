@@ -223,7 +223,7 @@ static int load_off(struct fermata_vm *vm, const struct fermata_snap *s, bool fo
 		return err_nomem(e, "revert");
 	if (vm_caps(vm, &caps, e) == 0) {
 		machine = s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL;
-		if (native_create(vm, guard, e) == 0 && life_launch(vm, machine, false, e) == 0 &&
+		if (native_create(vm, guard, e) == 0 && life_launch(vm, machine, false, NULL, e) == 0 &&
 			check_disks(vm, s, force, &ds, &on, &vmstate, e) == 0 &&
 			savevm_run(vm, SAVEVM_LOAD, s, &ds, on, vmstate, e) == 0)
 			return revert_finish(vm, e) < 0 ? pending(e) : 0;

@@ -130,7 +130,7 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 
 	if (!p.snap)
 		return err_nomem(e, "revert");
-	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, e) < 0) || check(vm, s, e) < 0 ||
+	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, r->verify, e) < 0) || check(vm, s, e) < 0 ||
 		name_overlays(vm, p.snap, e) < 0) {
 		snap_free(p.snap);
 		return e->code;

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "engine/memory.h"
+#include "engine/ram.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
@@ -86,6 +86,8 @@ int memory_manifest(void *ctx, struct buf *b, struct err *e)
 		json_obj_end(&w);
 	}
 	json_arr_end(&w);
+	if (s->ram)
+		ram_manifest(s->ram, s->snap->ram_base && s->snap->ram_base[0], &w);
 	json_put_str(&w, "definition", buf_str(&text));
 	json_obj_end(&w);
 	return buf_check(b, "save memory", e);
@@ -304,7 +306,7 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 	run = r->running || (!r->paused && !strcmp(mem_in_str(&in, "state"), "running"));
 	if (begin(vm, PENDING_RESTORE, path, run, e) < 0)
 		return e->code;
-	if (life_launch(vm, kvm_caps_machine(caps, machine) ? machine : NULL, true, e) == 0 && memory_load(vm, &in, e) == 0) {
+	if (life_launch(vm, kvm_caps_machine(caps, machine) ? machine : NULL, true, NULL, e) == 0 && memory_load(vm, &in, e) == 0) {
 		if (finish(vm, run, e) == 0)
 			return 0;
 		e->code = FERMATA_PENDING;

@@ -60,7 +60,9 @@ struct fermata_snap *snap_copy(const struct fermata_snap *s)
 	c->qemu = strdup(s->qemu);
 	c->machine = strdup(s->machine);
 	c->memory = s->memory ? strdup(s->memory) : NULL;
-	if (!c->qemu || !c->machine || (s->memory && !c->memory))
+	c->ram = s->ram ? strdup(s->ram) : NULL;
+	c->ram_base = s->ram_base ? strdup(s->ram_base) : NULL;
+	if (!c->qemu || !c->machine || !s->memory != !c->memory || !s->ram != !c->ram || !s->ram_base != !c->ram_base)
 		return NULL;
 	c->id = s->id;
 	c->kind = s->kind;
@@ -90,5 +92,7 @@ void snap_free(struct fermata_snap *s)
 	free(s->machine);
 	free(s->nvram);
 	free(s->memory);
+	free(s->ram);
+	free(s->ram_base);
 	free(s);
 }

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/memory.h"
+#include "engine/ram.h"
 #include "engine/overlay.h"
 #include "lib/file.h"
 #include "lib/own.h"
@@ -24,6 +24,7 @@ static int verify_memory(struct fermata_vm *vm, const struct fermata_snap *s, st
 {
 	auto_mem_in struct mem_in in = { .fd = -1 };
 	auto_free uint8_t *chunk = malloc(MEM_CHUNK);
+	struct ram_in r;
 	size_t n;
 
 	if (!chunk)
@@ -36,6 +37,8 @@ static int verify_memory(struct fermata_vm *vm, const struct fermata_snap *s, st
 		if (vm->host->progress && i % 64 == 0)
 			vm->host->progress(vm->host->progress_ctx, "Verify", i * MEM_CHUNK, in.stream);
 	}
+	if (fermata_snap_instant(s) && (ram_look(&in, s, &r, e) < 0 || ram_verify(vm, &r, e) < 0))
+		return e->code;
 	return 0;
 }
 

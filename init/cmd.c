@@ -45,7 +45,8 @@ static int set_value(const struct opt *o, const char *shown, const char *value, 
 
 	switch (o->kind) {
 	case OPT_KIND_FLAG: *(bool *)o->to = true; break;
-	case OPT_KIND_STR: *(const char **)o->to = value; break;
+	case OPT_KIND_STR:
+	case OPT_KIND_WORD: *(const char **)o->to = value; break;
 	case OPT_KIND_NUM: rc = text_num(value, 0, UINT64_MAX, shown, o->to, e); break;
 	case OPT_KIND_SIZE: rc = text_size(value, 1, shown, o->to, e); break;
 	case OPT_KIND_SPAN: rc = text_span(value, shown, o->to, e); break;
@@ -122,6 +123,8 @@ static int long_option(const struct cmd *c, int argc, char **argv, int *i, char 
 			return err_set(e, ERR_USAGE, "%s takes no value", shown);
 		return set_value(o, shown, o->name, e);
 	}
+	if (!value && o && o->kind == OPT_KIND_WORD)
+		value = "";
 	if (!value && *i + 1 < argc)
 		value = argv[++*i];
 	if (!value)
@@ -220,7 +223,7 @@ void cmd_print_help(const char *prefix, const struct cmd *c)
 		if (o->c)
 			snprintf(letter, sizeof letter, "-%c", o->c);
 		snprintf(left, sizeof left, "%2s%s %s%s%s%s", letter, o->c && o->name ? "," : o->c ? "" : " ",
-			o->name ? "--" : "", o->name ? o->name : "", o->arg ? " " : "", o->arg ? o->arg : "");
+			o->name ? "--" : "", o->name ? o->name : "", o->arg && o->kind != OPT_KIND_WORD ? " " : "", o->arg ? o->arg : "");
 		printf("  %-30s %s\n", left, o->help);
 	}
 }

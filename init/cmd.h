@@ -33,13 +33,14 @@ struct opt {
 	char kind; /* what @to points to */
 };
 
-enum { OPT_KIND_FLAG, OPT_KIND_STR, OPT_KIND_NUM, OPT_KIND_SIZE, OPT_KIND_SPAN, OPT_KIND_LIST };
+enum { OPT_KIND_FLAG, OPT_KIND_STR, OPT_KIND_NUM, OPT_KIND_SIZE, OPT_KIND_SPAN, OPT_KIND_LIST, OPT_KIND_WORD };
 #define OPT_TO(k, type, p) (1 ? (p) : (type *)0), (k)
 #define OPT_FLAG(p)        OPT_TO(OPT_KIND_FLAG, bool, p)
 #define OPT_STR(p)         OPT_TO(OPT_KIND_STR, const char *, p)
 #define OPT_NUM(p)         OPT_TO(OPT_KIND_NUM, uint64_t, p)  /* a whole number */
 #define OPT_SIZE(p)        OPT_TO(OPT_KIND_SIZE, uint64_t, p) /* bytes, with K, M, G, T */
 #define OPT_SPAN(p)        OPT_TO(OPT_KIND_SPAN, uint64_t, p) /* milliseconds, with ms, s, m, h */
+#define OPT_WORD(p)        OPT_TO(OPT_KIND_WORD, const char *, p) /* behind a "=", or none: then "" */
 #define OPT_LIST(p)        OPT_TO(OPT_KIND_LIST, struct cmd_list, p)
 
 struct cmd {

@@ -29,7 +29,7 @@ const char *snap_kind_word(const struct fermata_snap *s)
 static struct {
 	bool replace, halt, atomic, disk_only, reuse, quiesce, no_metadata, print_xml;
 	uint64_t freeze_ms;
-	const char *memory;
+	const char *memory, *instant;
 	struct cmd_list specs;
 } create_args = { .freeze_ms = 10000 };
 static const struct opt create_opts[] = {
@@ -44,6 +44,8 @@ static const struct opt create_opts[] = {
 #if CONFIG_MEMORY
 	{ 0, "memspec", "[file=]PATH[,snapshot=external]", "the memory goes into a file, the disks get overlays",
 		OPT_STR(&create_args.memory) },
+	{ 0, "instant", "[=copy|handover]", "the memory goes into a file that a revert maps, which takes no time",
+		OPT_WORD(&create_args.instant) },
 #endif
 	{ 0, "no-metadata", NULL, "do not keep it on record", OPT_FLAG(&create_args.no_metadata) },
 #if CONFIG_XML
@@ -134,6 +136,11 @@ static int run_create(int argc, char **argv, struct err *e)
 			return e->code;
 	if (CONFIG_MEMORY && create_args.memory && parse_memspec((char *)create_args.memory, &c, e) < 0)
 		return e->code;
+	c.instant = create_args.instant;
+	c.handover = c.instant && !strcmp(create_args.instant, "handover");
+	if (c.instant && !c.handover && create_args.instant[0] && strcmp(create_args.instant, "copy"))
+		return err_set(e, ERR_USAGE, "--instant is copy or handover, not '%s'", create_args.instant);
+	c.memory_file |= c.instant;
 	if (CONFIG_XML && create_args.print_xml)
 		return vm_get(argv[0], FERMATA_READ, "snapshot-create-as", &vm, e) < 0 ? e->code : snap_print_plan(&c);
 	if ((c.memory_file ? vm_get_long(argv[0], "snapshot-create-as", &vm, e) :
@@ -161,7 +168,7 @@ const struct cmd cmd_snapshot_create_as = { "snapshot-create-as", "VM [NAME] [DE
 /* ---- snapshot-revert ---------------------------------------------------------------------------------------- */
 
 static struct {
-	bool current, running, paused, force;
+	bool current, running, paused, force, verify;
 	const char *keep;
 } revert_args;
 static const struct opt revert_opts[] = {
@@ -170,6 +177,9 @@ static const struct opt revert_opts[] = {
 	{ 0, "paused", NULL, "leave the guest paused afterwards", OPT_FLAG(&revert_args.paused) },
 	{ 0, "keep-current", "NAME", "first keep the present as a disk snapshot of this name", OPT_STR(&revert_args.keep) },
 	{ 'f', "force", NULL, "although QEMU, the machine or the disks differ", OPT_FLAG(&revert_args.force) },
+#if CONFIG_MEMORY
+	{ 0, "verify", NULL, "read all of an instant checkpoint's memory first", OPT_FLAG(&revert_args.verify) },
+#endif
 	{ 0 },
 };
 
@@ -200,7 +210,7 @@ static int run_revert(int argc, char **argv, struct err *e)
 		return err_nomem(e, "revert");
 	if (fermata_snapshot_revert(vm, name,
 		    &(struct fermata_revert){ .running = revert_args.running, .paused = revert_args.paused,
-			    .force = revert_args.force, .keep = revert_args.keep },
+			    .force = revert_args.force, .verify = revert_args.verify, .keep = revert_args.keep },
 		    e) < 0)
 		return e->code;
 	printf("Domain snapshot %s reverted\n", name);
@@ -302,6 +312,10 @@ void snap_put_json(struct json_out *w, struct fermata_vm *vm, const struct ferma
 	json_put_str(w, "machine", s->machine);
 	if (s->memory && s->memory[0])
 		json_put_str(w, "memory", s->memory);
+	if (fermata_snap_instant(s))
+		json_put_str(w, "ram", s->ram);
+	if (fermata_snap_instant(s) && s->ram_base && s->ram_base[0])
+		json_put_str(w, "ram-base", s->ram_base);
 	json_arr(w, "disks");
 	for (size_t i = 0; i < s->n_disks; i++) {
 		json_obj(w, NULL);
@@ -355,6 +369,10 @@ static void print_info(struct fermata_vm *vm, const struct fermata_snap *s)
 		printf("%-15s %s\n", "Description:", s->description);
 	if (s->memory && s->memory[0])
 		printf("%-15s %s\n", "Memory:", s->memory);
+	if (fermata_snap_instant(s))
+		printf("%-15s %s\n", "RAM:", s->ram);
+	if (fermata_snap_instant(s) && s->ram_base && s->ram_base[0])
+		printf("%-15s %s\n", "RAM Base:", s->ram_base);
 	for (size_t i = 0; i < s->n_disks; i++)
 		printf("%-15s %s %s\n", i ? "" : "Disks:", s->disks[i].disk, s->disks[i].file);
 	putchar('\n');

@@ -141,15 +141,14 @@ static void add_memory(const struct build *b)
 {
 	auto_buf struct buf o = { 0 };
 	unsigned long long mib = b->spec->def->memory / MIB;
-	auto_free char *file = NULL;
+	const char *map = b->spec->memory_map;
 
-	if (b->spec->memory_file) {
-		file = path_beside("", b->spec->memory_file);
-		b->out->oom |= !file;
-		buf_addf(&o, "memory-backend-file,id=ram0,size=%lluM,share=%s", mib, b->spec->memory_private ? "off" : "on");
-		opt_add(&o, "mem-path", file ? file : "");
-	} else {
-		buf_addf(&o, "memory-backend-ram,id=ram0,size=%lluM", mib);
+	buf_addf(&o, "memory-backend-%s,id=ram0,size=%lluM", map || b->spec->memory_dir ? "file" : "ram", mib);
+	if (map) {
+		buf_adds(&o, ",share=off");
+		opt_add(&o, "mem-path", map);
+	} else if (b->spec->memory_dir) {
+		buf_addf(&o, ",share=on,mem-path=/proc/self/fd/%d", KVM_FD_MEMORY);
 	}
 	argv_take(b->out, "-object", &o);
 	argv_add(b->out, "-m");

@@ -60,6 +60,7 @@ static const struct key vm_keys[] = {
 	K("nvram", PATH, IN_VM(nvram)),
 	K("nvram-format", ENUM, IN_VM(nvram_format), .words = "qcow2|raw"),
 	K("memory-mode", WORD, IN_VM(memory_mode), .words = "normal|instant"),
+	K("memory-dir", PATH, IN_VM(memory_dir)),
 	K("snapshot-dir", PATH, IN_VM(snapshot_dir)),
 	K("qemu", PROG, IN_VM(qemu)),
 	K("user", STR, IN_VM(user), .max = 64),

@@ -51,7 +51,8 @@ struct def {
 	char *kernel, *initrd, *append;
 	char *firmware, *nvram;
 	enum def_format nvram_format;
-	char *memory_mode;  /* normal | instant */
+	char *memory_mode;  /* normal | instant: the memory is a file that can become a checkpoint as it is */
+	char *memory_dir;   /* where that file is, of a tmpfs or hugetlbfs; NULL: the host's */
 	char *snapshot_dir; /* NULL: beside each disk */
 	char *qemu;         /* name or path */
 	char *user;         /* NULL: as started */

@@ -76,24 +76,6 @@ static void start_close(struct start *s)
 			close(take_fd(&s->fds[i]));
 }
 
-/* Everything that QEMU will inherit. */
-static int prepare(struct start *s, struct err *e)
-{
-	static const char *const names[SPAWN_FDS] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE };
-	const char *dir = s->spec->run_dir;
-	auto_free char *log = str_fmt("%s/" RUN_LOG, dir);
-
-	if (!log)
-		return err_nomem(e, "start QEMU");
-	if (dir_make(dir, 0755, e) < 0)
-		return e->code;
-	for (int i = 0; i < SPAWN_FDS; i++)
-		if ((i != KVM_FD_AGENT - 3 || s->spec->def->agent) && run_listen(dir, names[i], &s->fds[i], e) < 0)
-			return e->code;
-	s->log = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return s->log < 0 ? err_sys(e, errno, "cannot create %s", log) : 0;
-}
-
 static int find_user(const char *name, struct spawn_user *u, const struct spawn_user **out, struct err *e)
 {
 	*out = NULL;
@@ -107,6 +89,52 @@ static int find_user(const char *name, struct spawn_user *u, const struct spawn_
 		return err_set(e, -EPERM, "cannot run QEMU as user '%s': not started as root", name);
 	*out = u;
 	return 0;
+}
+
+/*
+ * The memory as a file that has no name, so that nothing is left of it when QEMU ends by itself; all of it is there from the
+ * start, since a guest that touches what a full file system cannot give dies of it.
+ */
+static int make_memory(struct start *s, struct err *e)
+{
+	const char *dir = s->spec->memory_dir;
+	unsigned long long bytes = s->spec->def->memory;
+	const struct spawn_user *u;
+	struct spawn_user user;
+	int fd, rc;
+
+	if (find_user(s->spec->def->user, &user, &u, e) < 0 || dir_make(dir, 0755, e) < 0)
+		return e->code;
+	fd = s->fds[KVM_FD_MEMORY - 3] = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys(e, errno, "cannot create the guest's memory in %s", dir);
+	rc = ftruncate(fd, (off_t)bytes) < 0 ? errno : posix_fallocate(fd, 0, (off_t)bytes);
+	if (rc) {
+		err_sys(e, rc, "cannot have %llu MiB of memory in %s", bytes >> 20, dir);
+		return err_hint(e, "the definition's memory-dir names another folder");
+	}
+	/* QEMU opens it once more, by its number. */
+	return u && fchown(fd, u->uid, u->gid) < 0 ? err_sys(e, errno, "cannot give the guest's memory to its user") : 0;
+}
+
+/* Everything that QEMU will inherit. */
+static int prepare(struct start *s, struct err *e)
+{
+	static const char *const names[] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE };
+	const char *dir = s->spec->run_dir;
+	auto_free char *log = str_fmt("%s/" RUN_LOG, dir);
+
+	if (!log)
+		return err_nomem(e, "start QEMU");
+	if (dir_make(dir, 0755, e) < 0)
+		return e->code;
+	for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
+		if ((i != KVM_FD_AGENT - 3 || s->spec->def->agent) && run_listen(dir, names[i], &s->fds[i], e) < 0)
+			return e->code;
+	if (s->spec->memory_dir && make_memory(s, e) < 0)
+		return e->code;
+	s->log = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return s->log < 0 ? err_sys(e, errno, "cannot create %s", log) : 0;
 }
 
 int kvm_user(const char *user, uid_t *uid, gid_t *gid, struct err *e)
@@ -155,7 +183,7 @@ static int launch(struct start *s, struct argv *a, struct deadline d, struct kvm
 int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, char *notice, size_t notice_size,
 	struct err *e)
 {
-	struct start s = { .spec = spec, .fds = { -1, -1, -1, -1 }, .log = -1 };
+	struct start s = { .spec = spec, .fds = { -1, -1, -1, -1, -1 }, .log = -1 };
 	struct argv a = { 0 };
 	const char *accel;
 	pid_t pid = kvm_pid(spec->run_dir);

@@ -66,8 +66,8 @@ struct kvm_spec {
 	const char *machine; /* NULL: the definition's; else e.g. what a checkpoint was made with */
 	const char *run_dir; /* sockets, pid, log */
 	bool incoming;       /* -incoming defer */
-	const char *memory_file; /* the guest's memory is this file; NULL: anonymous */
-	bool memory_private;     /* ... mapped privately: read when touched, never changed */
+	const char *memory_map; /* the guest's memory begins as what this file has: mapped privately, read when touched */
+	const char *memory_dir; /* else it is a file in this folder, without a name; NULL: anonymous */
 };
 
 /* A growing argument vector. */
@@ -81,7 +81,7 @@ void argv_addf(struct argv *a, const char *fmt, ...) PRINTF(2, 3);
 void argv_done(struct argv *a);
 
 /* Descriptors that a started QEMU inherits; the numbers it sees are fixed, so that argv can be printed and reused. */
-enum { KVM_FD_QMP = 3, KVM_FD_EVENTS, KVM_FD_AGENT, KVM_FD_CONSOLE };
+enum { KVM_FD_QMP = 3, KVM_FD_EVENTS, KVM_FD_AGENT, KVM_FD_CONSOLE, KVM_FD_MEMORY };
 
 /* The node of the firmware's variables, where the definition has an nvram. */
 #define KVM_NODE_NVRAM "nvram"

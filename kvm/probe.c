@@ -131,7 +131,7 @@ int probe_ask(struct kvm_caps *c, struct err *e)
 
 	if (log < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(e, errno, "cannot ask QEMU");
-	struct spawn s = { .argv = argv, .fds = { pair[1], -1, -1, -1 }, .log = log, .dies_with_us = true };
+	struct spawn s = { .argv = argv, .fds = { pair[1], -1, -1, -1, -1 }, .log = log, .dies_with_us = true };
 	r = spawn_start(&s, &pid, e);
 	close(pair[1]);
 	if (r < 0) {

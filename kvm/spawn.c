@@ -156,7 +156,7 @@ static int release(const struct spawn *s, pid_t pid, int *go_w, int status_r, st
 
 int spawn_start(const struct spawn *s, pid_t *pid, struct err *e)
 {
-	struct plan p = { .s = s, .null = -1, .log = -1, .fds = { -1, -1, -1, -1 }, .go = -1, .status = -1 };
+	struct plan p = { .s = s, .null = -1, .log = -1, .fds = { -1, -1, -1, -1, -1 }, .go = -1, .status = -1 };
 	auto_fd int go_w = -1, status_r = -1;
 	pid_t child;
 	int r;

@@ -20,7 +20,7 @@ struct spawn_user {
 /* @name: a user's name or number. -ENOENT: no such user. */
 int spawn_user_find(const char *name, struct spawn_user *u, struct err *e) MUST_CHECK;
 
-#define SPAWN_FDS 4
+#define SPAWN_FDS 5
 struct spawn {
 	char *const *argv;             /* argv[0] is the binary's path */
 	int fds[SPAWN_FDS];            /* what the child sees as 3, 4, ...; -1: closed */

@@ -1,4 +1,6 @@
 /* The human monitor: the only place where its prose is read. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/own.h"
@@ -65,6 +67,43 @@ int mon_hmp(struct mon *m, const char *line, struct deadline d, struct err *e)
 		return 0;
 	join_lines(&why, text);
 	return err_set(e, -EREMOTEIO, "QEMU refused '%s': %s", line, why.n ? buf_str(&why) : "no reason given");
+}
+
+int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e)
+{
+	auto_json struct json_doc *doc = NULL;
+	const char *text, *p;
+	char *end;
+
+	if (hmp(m, "gpa2hva 0", d, &doc, &text, e) < 0)
+		return e->code;
+	/* "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000" */
+	p = strstr(text, " is 0x");
+	*at = p ? strtoull(p + 4, &end, 16) : 0;
+	return *at && strchr("\r\n", *end) ? 0 : err_set(e, -EPROTO, "QEMU does not tell where it has the guest's memory");
+}
+
+int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *name), char name[128], struct err *e)
+{
+	auto_json struct json_doc *doc = NULL;
+	const char *text;
+	bool head = true;
+
+	if (hmp(m, "info ramblock", d, &doc, &text, e) < 0)
+		return e->code;
+	for (; *text; text += strcspn(text, "\n"), text += *text != '\0', head = false) {
+		size_t n;
+
+		text += strspn(text, " ");
+		n = strcspn(text, " \r\n");
+		if (head || !n)
+			continue;
+		snprintf(name, 128, "%.*s", (int)n, text);
+		if (!known(name))
+			return 0;
+	}
+	name[0] = '\0';
+	return 0;
 }
 
 void mon_hmp_quote(struct buf *b, const char *s)

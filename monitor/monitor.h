@@ -263,6 +263,14 @@ int mon_hmp(struct mon *m, const char *line, struct deadline d, struct err *e) M
 /* Any command of the human monitor, its text appended to @out as QEMU sent it (lines end in CR LF). */
 int mon_hmp_text(struct mon *m, const char *line, struct deadline d, struct buf *out, struct err *e) MUST_CHECK;
 
+/* Where this QEMU has the byte at the guest's physical address 0, in its own address space. HMP: gpa2hva. -EPROTO: not told. */
+int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e) MUST_CHECK;
+
+/*
+ * The first block of memory for which @known() is false: @name, out; "" when there is none. HMP: info ramblock.
+ */
+int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *name), char name[128], struct err *e) MUST_CHECK;
+
 /* Append @s as one argument of an HMP command line: in quotes, escaped. */
 void mon_hmp_quote(struct buf *b, const char *s);
 

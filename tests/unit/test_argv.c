@@ -202,7 +202,7 @@ static void chain(void **state)
 	static const struct kvm_layer layers[] = { { "/i/base,0.raw", FORMAT_RAW }, { "/i/mid.qcow2", FORMAT_QCOW2 },
 		{ "/i/top.qcow2", FORMAT_QCOW2 } };
 	static const struct kvm_chain chains[] = { { "vda", layers, 3 } };
-	struct kvm_spec s = { .chains = chains, .machine = "pc", .incoming = true, .memory_file = "/m,1", .memory_private = true };
+	struct kvm_spec s = { .chains = chains, .machine = "pc", .incoming = true, .memory_map = "/m,1" };
 	struct err e = { 0 };
 	auto_free char *got = line_of(TCG "[disk vda]\nfile=/i/base.raw\nformat=raw\n", &s, NULL, &e);
 

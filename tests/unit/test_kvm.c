@@ -441,7 +441,7 @@ static void parent_dies(void **state)
 	setenv("FAKE_LOG", log, 1);
 	child = fork();
 	if (child == 0) {
-		struct spawn s = { .argv = argv, .fds = { -1, -1, -1, -1 }, .log = 2, .record = die_here, .ctx = &p[1] };
+		struct spawn s = { .argv = argv, .fds = { -1, -1, -1, -1, -1 }, .log = 2, .record = die_here, .ctx = &p[1] };
 
 		_exit(spawn_start(&s, &pid, &e) < 0);
 	}

@@ -1,0 +1,333 @@
+# Instant checkpoints: the memory in a file that a second QEMU maps, copied while the guest stands, or handed over.
+load helper
+
+setup() { root_make; }
+teardown() { root_end; }
+
+# instant_vm DISKS [as witness_vm]: its memory is a file of its own
+instant_vm() {
+	witness_vm w "$@"
+	sed -i '1i memory-mode = instant' "$FERMATA_ROOT/etc/fermata/w.conf"
+}
+
+flip() {
+	perl -e 'open my $f, "+<", $ARGV[0] or die; seek $f, $ARGV[1], 0; read $f, my $c, 1; seek $f, $ARGV[1], 0;
+		print $f chr(ord($c) ^ 4)' "$1" "$2"
+}
+
+state_files() {
+	echo "$FERMATA_ROOT/var/lib/fermata/w"
+}
+
+# Where the memory of snapshot NAME is
+ram_of() {
+	echo "$(state_files)"/"$1"-*.ram
+}
+
+# The first byte of a file that is no hole, in the middle of its data
+data_in() {
+	perl -e 'open my $f, "<", $ARGV[0] or die; my $at = sysseek($f, $ARGV[1], 3) or die; print $at + 100' "$1" "${2:-0}"
+}
+
+# The guest's own look over all the memory that it has filled
+assert_pattern() {
+	[ "$(ask w v '^V')" = "V ok" ]
+}
+
+# back_to NAME [OPTION...]: the guest goes on where NAME was taken, memory and disks of one instant
+back_to() {
+	local from
+	from=$(mark w)
+	fermata snapshot-revert w "$@"
+	assert_one_instant w "$from"
+	assert_pattern
+}
+
+# Neither a file of NAME, nor a name in the folder of memories
+assert_nothing() {
+	not listed w "$1"
+	not is_pending w
+	[ -z "$(ls -A "$(state_files)" | grep -v '^state.json$' | grep "^$1-")" ]
+	[ -z "$(ls "$FERMATA_ROOT"/images | grep "[.]$1-")" ]
+	[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+}
+
+@test "copied: on record and whole; gone back to again and again, running and off; never changed by it" {
+	witness_vm w 2 fill=24 raw=vdb dirty=20
+	vm_start w
+	wait_counter_above w 10
+	low=$(last_counter w)
+	fermata snapshot-create-as w gold --instant >"$FERMATA_ROOT/out"
+	high=$(last_counter w)
+	grep -qx 'Domain snapshot gold created' "$FERMATA_ROOT/out"
+	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	ram=$(ram_of gold)
+	[ "$(stat -c '%a %s' "$ram")" = "600 $((64 << 20))" ]
+	# Only what the guest has touched takes room.
+	[ "$(stat -c %b "$ram")" -lt $((48 << 11)) ]
+	fermata snapshot-list w --external | grep -qE '^ gold .* running$'
+	fermata snapshot-info w gold | grep -qxE "RAM: +$ram"
+	fermata snapshot-info w gold --output json | grep -qF "\"ram\": \"$ram\""
+	fermata snapshot-verify w gold
+	sum=$(md5sum <"$ram")
+	for n in 1 2 3; do
+		from=$(mark w)
+		back_to gold
+		assert_back_in w "$from" "$low" "$high"
+	done
+	fermata destroy w
+	for n in 1 2; do
+		from=$(mark w)
+		back_to gold --verify
+		assert_back_in w "$from" "$low" "$high"
+		fermata destroy w
+	done
+	[ "$(md5sum <"$ram")" = "$sum" ]
+	fermata snapshot-delete w gold
+	[ "$(ls -A "$(state_files)")" = state.json ]
+}
+
+@test "differing pages: five generations, each of one instant; what others stand on stays" {
+	witness_vm w 2 fill=32 dirty=2
+	vm_start w
+	fermata snapshot-create-as w g0 --instant
+	back_to g0
+	for n in 1 2 3 4 5; do
+		wait_counter_above w $((n * 15)) 60 "$(mark w)"
+		fermata snapshot-create-as w g$n --instant
+		[ "$(stat -c %s "$(ram_of g$n)")" -lt $((24 << 20)) ]
+		back_to g$n
+	done
+	fermata snapshot-info w g5 | grep -qxE "RAM Base: +$(ram_of g0)"
+	for n in 2 5 0 3; do back_to g$n; done
+	# The base goes, its memory does not; with the last that stands on it, it does.
+	base=$(ram_of g0)
+	fermata snapshot-delete w g0
+	[ -s "$base" ]
+	back_to g4
+	for n in 1 2 3 4; do fermata snapshot-delete w g$n; done
+	back_to g5 --verify
+	fermata snapshot-verify w g5
+	fermata snapshot-delete w g5
+	[ ! -e "$base" ]
+	assert_nothing g5
+	assert_one_instant w
+	# Nothing on record knows what is mapped: all of it is copied.
+	fermata snapshot-create-as w new --instant
+	[ "$(stat -c %s "$(ram_of new)")" = $((64 << 20)) ]
+	back_to new --verify
+}
+
+@test "handed over: the guest goes on in a second QEMU, its memory is the checkpoint" {
+	instant_vm 2 fill=24 dirty=20 raw=vdb
+	vm_start w
+	wait_counter_above w 20
+	pid=$(vm_pid w)
+	from=$(mark w)
+	low=$(last_counter w)
+	fermata snapshot-create-as w gold --instant=handover >"$FERMATA_ROOT/out" 2>"$FERMATA_ROOT/err"
+	[ ! -s "$FERMATA_ROOT/err" ]
+	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	high=$(last_counter w)
+	[ "$(vm_pid w)" != "$pid" ]
+	dead "$pid"
+	assert_one_instant w "$from"
+	assert_pattern
+	[ -z "$(ls -A "$FERMATA_ROOT/dev/shm")" ]
+	[ ! -L "$(ram_of gold)" ]
+	fermata snapshot-verify w gold
+	[ "$(fermata domblklist w | grep -c '[.]gold-1[.]qcow2')" = 2 ]
+	# What the guest wrote before is what the second QEMU reads; and the other way round.
+	from=$(mark w)
+	back_to gold
+	assert_back_in w "$from" "$low" "$high"
+	# Its memory is now that of a checkpoint: only what differs is kept.
+	fermata snapshot-create-as w two --instant=handover 2>"$FERMATA_ROOT/err"
+	grep -q "what differs is copied" "$FERMATA_ROOT/err"
+	back_to two
+	back_to gold --verify
+	fermata destroy w
+	back_to two --verify
+	fermata suspend w
+	fermata snapshot-create-as w three --instant
+	assert_state w paused
+	fermata resume w
+	back_to three --running
+	fermata destroy w
+	assert_images_ok w
+}
+
+@test "what cannot be: refused in one line, nothing is touched" {
+	witness_vm w 1
+	printf '\n[qemu]\narg = -device VGA\n' >"$FERMATA_ROOT/vga"
+	fails 1 "the VM is off" snapshot-create-as w k --instant
+	fails 2 "not 'later'" snapshot-create-as w k --instant=later
+	vm_start w
+	fails 1 "exclude each other" snapshot-create-as w k --instant --disk-only
+	mkdir -p "$(state_files)"
+	: >"$FERMATA_ROOT/k.ram"
+	fails 1 "k.ram is there already" snapshot-create-as w k --instant --memspec "$FERMATA_ROOT/k.mem"
+	assert_nothing k
+	# No file to hand over: copied, and it says so.
+	fermata snapshot-create-as w k --instant=handover 2>"$FERMATA_ROOT/err"
+	grep -q "no file" "$FERMATA_ROOT/err"
+	fermata snapshot-delete w k
+	fermata destroy w
+	cat "$FERMATA_ROOT/vga" >>"$FERMATA_ROOT/etc/fermata/w.conf"
+	sed -i '0,/^\[qemu\]/!{/^\[qemu\]/d}' "$FERMATA_ROOT/etc/fermata/w.conf"
+	vm_start w
+	fails 1 "vga.vram' is memory of a device" snapshot-create-as w k --instant
+	assert_nothing k
+	assert_one_instant w
+	fermata destroy w
+	# A memory that does not fit is said before QEMU dies of it.
+	mkdir "$FERMATA_ROOT/small"
+	mount -t tmpfs -o size=20M none "$FERMATA_ROOT/small" || skip "cannot mount"
+	sed -i "1i memory-mode = instant\nmemory-dir = $FERMATA_ROOT/small" "$FERMATA_ROOT/etc/fermata/w.conf"
+	fails 1 "cannot have 64 MiB of memory in $FERMATA_ROOT/small" start w
+	assert_state w "shut off"
+	[ -z "$(ls -A "$FERMATA_ROOT/small")" ]
+}
+
+@test "damaged, short or gone: refused with the place, and the present goes on" {
+	witness_vm w 1 fill=8
+	vm_start w
+	fermata snapshot-create-as w flat --instant
+	back_to flat
+	wait_counter_above w 10 60 "$(mark w)"
+	fermata snapshot-create-as w some --instant
+	cp -a --sparse=always "$(state_files)" "$FERMATA_ROOT/kept"
+	again() {
+		rm -f "$(state_files)"/*.ram "$(state_files)"/*.mem
+		cp -a --sparse=always "$FERMATA_ROOT"/kept/*.ram "$FERMATA_ROOT"/kept/*.mem "$(state_files)"
+	}
+	flat=$(ram_of flat) some=$(ram_of some)
+	for at in 0 1000000 5000000; do
+		at=$(data_in "$flat" $at)
+		flip "$flat" "$at"
+		fails 1 "$flat is damaged: the memory at byte $((at >> 20 << 20))" snapshot-verify w flat
+		fails 1 "is damaged" snapshot-revert w flat --verify
+		fails 1 "is damaged" snapshot-verify w some
+		again
+	done
+	for at in 0 5000 $(($(stat -c %s "$some") - 1)); do
+		flip "$some" $at
+		fails 1 "$some is damaged: the memory at byte $((at >> 20 << 20))" snapshot-revert w some
+		again
+	done
+	for mem in "${flat%.ram}.mem" "${some%.ram}.mem"; do
+		size=$(stat -c %s "$mem")
+		for at in 0 40 5000 $((size / 2)) $((size - 9)) $((size - 1)); do
+			flip "$mem" $at
+			name=$(basename "$mem")
+			fails 1 "$mem" snapshot-revert w "${name%-*}"
+			again
+		done
+		truncate -s $((size - 8)) "$mem"
+		fails 1 "is damaged" snapshot-revert w "$(basename "${mem%-*}")"
+		again
+	done
+	truncate -s 60M "$flat"
+	fails 1 "$flat is damaged: it has 62914560 bytes" snapshot-revert w flat
+	fails 1 "$flat is damaged: it has 62914560 bytes" snapshot-revert w some
+	again
+	rm "$some"
+	fails 1 "$some: No such file" snapshot-revert w some
+	again
+	rm "$flat"
+	fails 1 "$flat: No such file" snapshot-revert w some
+	again
+	# Another's container
+	cp "${some%.ram}.mem" "${flat%.ram}.mem"
+	fails 1 "is not the memory that was saved there" snapshot-revert w flat
+	again
+	assert_one_instant w
+	[ -z "$(ls -A "$FERMATA_ROOT/run/fermata/w" | grep next)" ]
+	back_to some --verify
+	back_to flat --verify
+}
+
+# kill_everywhere SAMPLES ARGS...: cut the command off, at every second turn with QEMU; what is left is whole or nothing
+kill_everywhere() {
+	local samples=$1 total n turn=0 from
+	shift
+	total=$(calls_of snapshot-create-as w zero "$@")
+	fermata destroy w
+	fermata snapshot-delete w zero
+	for n in $(moments "$total" "$samples"); do
+		turn=$((turn + 1))
+		state_is w running || vm_start w
+		from=$(mark w)
+		cut_at "$n" snapshot-create-as w "k$n" "$@"
+		if [ $((turn % 3)) = 0 ]; then
+			pid=$(vm_pid w)
+			[ -z "$pid" ] || { kill -KILL "$pid" && wait_gone "$pid"; }
+		fi
+		echo "cut at $n of $total, $(sed -n "${n}p" "$FERMATA_ROOT/calls")"
+		fermata recover w
+		not is_pending w
+		! state_is w running || assert_one_instant w "$from"
+		[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+		[ ! -e "$FERMATA_ROOT/run/fermata/w/next/pid" ]
+		[ -z "$(ls "$(state_files)"/*.part 2>/dev/null)" ]
+		if listed w "k$n" && fermata snapshot-info w "k$n" | grep -q '^RAM: '; then
+			fermata snapshot-verify w "k$n"
+			back_to "k$n" --running
+		elif ! listed w "k$n"; then
+			assert_nothing "k$n"
+		fi
+		# From a cold start, so that the memory is a file of its own again.
+		! state_is w running || fermata destroy w
+		for s in $(fermata snapshot-list w --name); do fermata snapshot-delete w "$s"; done
+	done
+	vm_start w
+	assert_one_instant w
+	fermata destroy w
+	assert_images_ok w
+}
+
+@test "cut off while it is copied: whole or nothing, with QEMU or without" {
+	need_strace
+	instant_vm 2 size=16 fill=4
+	vm_start w
+	kill_everywhere 10 --instant
+}
+
+@test "cut off while it is handed over: the guest is in one of the two, or in the checkpoint" {
+	need_strace
+	instant_vm 2 size=16 fill=4
+	vm_start w
+	kill_everywhere 16 --instant=handover
+}
+
+@test "a call that fails on the way: taken whole, or the guest runs on and nothing is left" {
+	need_strace
+	instant_vm 1 size=16 fill=4
+	vm_start w
+	for how in copy handover; do
+		for call in pwrite64:ENOSPC:1 pwrite64:EIO:3 ftruncate:EIO:1 fsync:EIO:3 fsync:EIO:4 rename:EIO:2 rename:ENOSPC:3 \
+			linkat:EIO:1 symlink:ENOSPC:1 memfd_create:ENOMEM:1 pread64:EIO:2 fallocate:ENOSPC:1; do
+			IFS=: read -r name error nth <<<"$call"
+			state_is w running || vm_start w
+			from=$(mark w)
+			status=0
+			timeout 60 strace -qq -o /dev/null -e "inject=$name:error=$error:when=$nth" "$FERMATA_BIN" --root "$FERMATA_ROOT" \
+				snapshot-create-as w k --instant=$how >"$FERMATA_ROOT/out" 2>"$FERMATA_ROOT/err" || status=$?
+			echo "$how $call: $status $(cat "$FERMATA_ROOT/err")"
+			[ $status != 0 ] || fermata snapshot-info w k | grep -q '^RAM: '
+			[ $status = 0 ] || [ -s "$FERMATA_ROOT/err" ]
+			fermata recover w
+			assert_state w running
+			assert_one_instant w "$from"
+			[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+			if listed w k; then
+				! fermata snapshot-info w k | grep -q '^RAM: ' || back_to k --verify
+			else
+				assert_nothing k
+			fi
+			fermata destroy w
+			! listed w k || fermata snapshot-delete w k
+			assert_nothing k
+		done
+	done
+}

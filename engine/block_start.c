@@ -8,6 +8,7 @@
 #include "engine/diskshot.h"
 #include "engine/internal.h"
 #include "engine/overlay.h"
+#include "engine/standby.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"
@@ -518,6 +519,8 @@ int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, st
 	if (b->dest && !dest)
 		return err_nomem(e, "copy a disk");
 	p.dest = dest;
+	if (CONFIG_MEMORY && standby_give_up(vm, "the images change", e) < 0)
+		return err_at(e, "%s", vm->name);
 	rc = vm->def->disks[p.disk].readonly ? err_set(e, -EROFS, "the disk is readonly") : chain_find(vm, p.disk, &p.chain, e);
 	if (rc == 0)
 		rc = p.op == FERMATA_COMMIT ? plan_commit(vm, b, &p, e) : plan_rest(vm, b, &p, e);

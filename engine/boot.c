@@ -137,7 +137,7 @@ static int keep_present(struct fermata_vm *vm, const char *from, struct err *e)
 
 static int bring_up(struct fermata_vm *vm, const char *from, bool paused, struct err *e)
 {
-	const struct fermata_revert r = { .running = !paused, .paused = paused };
+	const struct fermata_revert r = { .running = !paused, .paused = paused, .verify = vm->def->boot.verify };
 	bool managed = is(from, "managedsave");
 
 	if (managed && !(CONFIG_MEMORY && fermata_managed(vm)))

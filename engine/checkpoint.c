@@ -10,6 +10,7 @@
 #include "engine/instant.h"
 #include "engine/overlay.h"
 #include "engine/revert_ext.h"
+#include "engine/standby.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
@@ -210,9 +211,8 @@ static int load(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, 
 	return fermata_snap_instant(s) ? instant_load(vm, s, &in, e) : memory_load(vm, &in, e);
 }
 
-int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e)
+int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
 {
-	const struct fermata_snap *s = vm->rec->pending.snap;
 	const struct kvm_caps *caps;
 
 	if (vm_caps(vm, &caps, e) < 0)
@@ -271,6 +271,8 @@ int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 
 	if (!next)
 		return err_nomem(e, "recover");
+	if (!vm->rec->standby && standby_take(vm, e) < 0)
+		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++)
 		switched &= !s->disks[j].external || !s->disks[j].overlay[0];
 	/* Once the disks have switched, a QEMU that lives is the second one, in its own place or already in the other's. */

@@ -49,10 +49,10 @@ int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const c
 	struct err *e) MUST_CHECK;
 
 /*
- * Bring up a QEMU on the pending revert's overlays and load its memory, every byte checked; the guest stands. The present one is
- * not touched. On failure no second QEMU is left.
+ * Bring up a QEMU on the overlays of @s and load its memory, every byte checked; the guest stands. The present one is not
+ * touched. On failure no second QEMU is left.
  */
-int checkpoint_load(struct fermata_vm *vm, bool force, struct err *e) MUST_CHECK;
+int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e) MUST_CHECK;
 
 /*
  * It stands: end the present QEMU, and put the second one in its place. Cut off, a child goes on with it at once. Commit

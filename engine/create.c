@@ -10,6 +10,7 @@
 #include "engine/diskshot.h"
 #include "engine/internal.h"
 #include "engine/overlay.h"
+#include "engine/standby.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"
@@ -544,6 +545,8 @@ static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
 	struct pending pending = { .op = PENDING_CREATE, .live = p->live };
 
 	if (preflight(vm, p, e) < 0 || describe(vm, p, &pending.snap, e) < 0)
+		return e->code;
+	if (CONFIG_MEMORY && p->replaced && standby_give_up(vm, "a snapshot is replaced", e) < 0)
 		return e->code;
 	if (p->replaced) {
 		pending.replaces = p->replaced->id;

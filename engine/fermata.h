@@ -373,6 +373,17 @@ struct fermata_revert {
 int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struct fermata_revert *r, struct err *e) MUST_CHECK;
 
 /*
+ * Keep a second QEMU that has loaded the external checkpoint @name and stands, for a revert in the time that it takes to end the
+ * present one; after that revert another takes its place. It goes with the host, with fermata_standby_end(), and when
+ * a snapshot is deleted. -EOPNOTSUPP: no external checkpoint.
+ */
+int fermata_standby(struct fermata_vm *vm, const char *name, struct err *e) MUST_CHECK;
+int fermata_standby_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* What there is one for, or NULL. */
+const struct fermata_snap *fermata_standby_for(const struct fermata_vm *vm);
+
+/*
  * 0 if the snapshot has all that going back to it needs: every image of its disks, its tag inside them, every byte of a
  * memory file by its checksum; and if it is current, the images in use. -EUCLEAN: with the place of the damage.
  */

@@ -19,11 +19,10 @@ static char *live_name(const struct fermata_vm *vm, const struct fermata_snap *s
 		(unsigned long long)mem_sum(vm->state_dir, strlen(vm->state_dir)));
 }
 
+/* Not beside the memory: nothing can be written to files of a hugetlbfs. */
 static char *devices_name(const struct fermata_vm *vm, const struct fermata_snap *s)
 {
-	auto_free char *live = live_name(vm, s);
-
-	return live ? str_fmt("%s.dev", live) : NULL;
+	return str_fmt("%s/devices-%llu", vm->run_dir, (unsigned long long)s->id);
 }
 
 /* First the link, so that whatever is cut off in between finds its way to the name. */
@@ -46,8 +45,7 @@ static int give_name(struct fermata_vm *vm, const struct fermata_snap *s, struct
 
 void handover_drop(struct fermata_vm *vm, const struct fermata_snap *s)
 {
-	auto_free char *live = life_memory_dir(vm) ? live_name(vm, s) : NULL;
-	auto_free char *devices = live ? devices_name(vm, s) : NULL;
+	auto_free char *live = life_memory_dir(vm) ? live_name(vm, s) : NULL, *devices = devices_name(vm, s);
 
 	if (devices)
 		unlink(devices);

@@ -3,7 +3,7 @@
  * goes on in a second QEMU, which maps that file privately. How long the guest stands does not depend on its memory's size.
  *
  * The file has no name while only its QEMU uses it. For this it gets one in its own file system, and the checkpoint's file
- * is a link to that until it has been copied, when the guest runs again. What the devices were is kept beside it: with
+ * is a link to that until it has been copied, when the guest runs again. What the devices were is kept in the run folder: with
  * both, a checkpoint can be finished whatever has happened to either QEMU.
  */
 #ifndef ENGINE_HANDOVER_H

@@ -275,6 +275,9 @@ static void vm_needs(struct file_set *s, const struct def *def, const struct rec
 		if (d && d->active)
 			file_set_add(s, d->active, d->raw);
 	}
+	for (size_t j = 0; r->standby && j < r->standby->n_disks; j++)
+		if (r->standby->disks[j].external)
+			file_set_add(s, r->standby->disks[j].overlay, false);
 	for (size_t i = 0; i < r->n_snaps; i++) {
 		const char *memory[] = { r->snaps[i]->memory, r->snaps[i]->ram, r->snaps[i]->ram_base };
 

@@ -50,8 +50,10 @@ int ram_open(struct fermata_vm *vm, struct ram *r, struct err *e)
 {
 	auto_json struct json_doc *path = NULL, *share = NULL;
 	struct err none;
+	char file[16];
 	struct kvm *k;
 
+	snprintf(file, sizeof file, "fd/%d", KVM_FD_MEMORY);
 	*r = (struct ram){ .mem = -1, .own = -1, .bytes = vm->def->memory };
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
@@ -63,7 +65,7 @@ int ram_open(struct fermata_vm *vm, struct ram *r, struct err *e)
 	if (qom(vm, "share", &share, e) < 0)
 		return e->code;
 	if (json_bool(json_root(share), false))
-		return proc_open(r->pid, "fd/7", O_RDONLY, &r->own, e);
+		return proc_open(r->pid, file, O_RDONLY, &r->own, e);
 	r->base = strdup(json_str(json_root(path), ""));
 	return r->base ? 0 : err_nomem(e, "look into QEMU's memory");
 }

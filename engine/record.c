@@ -254,7 +254,8 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 		if (read_job(j, r, e) < 0)
 			return e->code;
 	if (read_disks(json_get(o, "disks"), r, e) < 0 || read_pending(json_get(o, "pending"), r, e) < 0 ||
-		read_boot(json_get(o, "boot"), &r->boot, e) < 0)
+		read_boot(json_get(o, "boot"), &r->boot, e) < 0 ||
+		(json_get(o, "standby") && read_snap(json_get(o, "standby"), &r->standby, e) < 0))
 		return e->code;
 	return check_ids(r, e);
 }
@@ -397,6 +398,8 @@ int record_save(struct record *r, struct err *e)
 	}
 	if (r->boot.since)
 		write_boot(&w, &r->boot);
+	if (r->standby)
+		write_snap(&w, "standby", r->standby);
 	json_obj_end(&w);
 	buf_addc(&b, '\n');
 	if (buf_check(&b, "write the commit record", e) < 0)
@@ -440,6 +443,7 @@ void record_free(struct record *r)
 		job_free(r->jobs[i]);
 	free(r->jobs);
 	pending_clear(r);
+	snap_free(r->standby);
 	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
 		free(*boot_string(&r->boot, i));
 	free(r->snaps);

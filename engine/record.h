@@ -72,6 +72,7 @@ struct record {
 	size_t n_jobs;
 	struct pending pending;
 	struct record_boot boot;
+	struct fermata_snap *standby; /* what a second QEMU waits with, and its overlays; NULL: there is none */
 };
 
 /* Read the record at @path; an empty one when there is no such file. -EPROTO: damaged, with where. */

@@ -5,6 +5,7 @@
 #include "engine/internal.h"
 #include "engine/overlay.h"
 #include "engine/remove_ext.h"
+#include "engine/standby.h"
 #include "lib/own.h"
 
 /* Which disks of @ds have @s. */
@@ -129,6 +130,8 @@ int fermata_snapshot_delete(struct fermata_vm *vm, const char *name, const struc
 	if (fermata_snap_find(vm, name, &s, e) < 0)
 		return e->code;
 	id = s->id;
+	if (CONFIG_MEMORY && !d->metadata && standby_give_up(vm, "a snapshot is deleted", e) < 0)
+		return err_at(e, "%s", vm->name);
 	/* Ids rise from parent to child: from the end, every child goes before its parent. */
 	for (size_t i = vm->rec->n_snaps; i-- > 0;) {
 		const struct fermata_snap *one = vm->rec->snaps[i];

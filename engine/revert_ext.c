@@ -7,6 +7,7 @@
 #include "engine/checkpoint.h"
 #include "engine/overlay.h"
 #include "engine/revert_ext.h"
+#include "engine/standby.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
@@ -19,8 +20,7 @@ static size_t def_index(const struct def *def, const char *name)
 	return i;
 }
 
-/* Whether all that is needed to go back is there. */
-static int check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int revert_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	for (size_t j = 0; j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
@@ -41,8 +41,7 @@ static int check(struct fermata_vm *vm, const struct fermata_snap *s, struct err
 	return 0;
 }
 
-/* The pending revert, with a name for every overlay that it will make. */
-static int name_overlays(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 {
 	uint64_t id = vm->rec->next_id++;
 
@@ -63,7 +62,7 @@ static int name_overlays(struct fermata_vm *vm, struct fermata_snap *s, struct e
 }
 
 /* Nothing was ever written to the new overlays: made anew each time, which makes this fit to be repeated. */
-static int make_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	for (size_t j = 0; j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
@@ -115,10 +114,37 @@ int revert_ext_redo(struct fermata_vm *vm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 
-	if (make_overlays(vm, s, e) < 0 || native_apply(vm, s, e) < 0 || revert_ext_switch(vm, e) < 0)
+	if (revert_ext_make(vm, s, e) < 0 || native_apply(vm, s, e) < 0 || revert_ext_switch(vm, e) < 0)
 		return e->code;
 	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
 	return pending_end(vm, e) < 0 ? e->code : trash_empty(vm, e);
+}
+
+/* What a standby has loaded already. */
+static int revert_by_standby(struct fermata_vm *vm, bool run, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->standby;
+	auto_free char *name = strdup(s->name);
+	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s), .run = run };
+	struct err also;
+
+	if (!p.snap || !name) {
+		snap_free(p.snap);
+		return err_nomem(e, "revert");
+	}
+	vm->rec->standby = NULL;
+	if (pending_begin(vm, p, e) < 0) {
+		vm->rec->standby = s;
+		return e->code;
+	}
+	snap_free(s);
+	if (standby_take(vm, e) < 0 || checkpoint_change(vm, e) < 0) {
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "it is on record; the next command finishes it");
+	}
+	if (fermata_standby(vm, name, &also) < 0)
+		vm_notice(vm, "no other standby takes the place of this one: %s", also.msg);
+	return 0;
 }
 
 int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
@@ -130,15 +156,19 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 
 	if (!p.snap)
 		return err_nomem(e, "revert");
-	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, r->verify, e) < 0) || check(vm, s, e) < 0 ||
-		name_overlays(vm, p.snap, e) < 0) {
+	if (CONFIG_MEMORY && memory && !r->verify && standby_ready(vm, s)) {
+		snap_free(p.snap);
+		return revert_by_standby(vm, p.run, e);
+	}
+	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, r->verify, e) < 0) || revert_ext_check(vm, s, e) < 0 ||
+		revert_ext_name(vm, p.snap, e) < 0) {
 		snap_free(p.snap);
 		return e->code;
 	}
 	if (pending_begin(vm, p, e) < 0)
 		return e->code;
 	/* Once before the guest is stopped: what cannot be made, or loaded, must not cost it its life. */
-	if (make_overlays(vm, p.snap, e) < 0 || (CONFIG_MEMORY && memory ? checkpoint_load(vm, r->force, e) < 0 :
+	if (revert_ext_make(vm, p.snap, e) < 0 || (CONFIG_MEMORY && memory ? checkpoint_load(vm, vm->rec->pending.snap, r->force, e) < 0 :
 								     vm_alive(vm) && life_kill(vm, e) < 0)) {
 		if (revert_ext_undo(vm, &also) < 0) {
 			err_also(e, "and could not undo: %s", also.msg);

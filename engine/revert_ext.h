@@ -10,6 +10,13 @@
  */
 int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e) MUST_CHECK;
 
+/* Whether all that is needed on the disks' side to go back is there. */
+int revert_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Give @s, a copy, a name for every overlay; make them. */
+int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
 /* In memory alone: the disks use the pending revert's overlays, it is current, what the present used may go. */
 int revert_ext_switch(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 

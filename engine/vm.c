@@ -7,6 +7,7 @@
 
 #include "engine/internal.h"
 #include "engine/overlay.h"
+#include "engine/standby.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"
@@ -94,7 +95,8 @@ int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access acc
 		record_clean(vm->rec);
 		if (!vm_alive(vm))
 			kvm_clean(vm->run_dir);
-		if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || trash_empty(vm, e) < 0)
+		if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 ||
+			(CONFIG_MEMORY && standby_recover(vm, e) < 0) || trash_empty(vm, e) < 0)
 			return err_at(e, "%s", vm->name);
 	}
 	*out = take_ptr(&vm);

@@ -176,3 +176,34 @@ static int run_dump(int argc, char **argv, struct err *e)
 
 const struct cmd cmd_dump = { "dump", "VM FILE", "domain file", "the guest's memory as an ELF core, for crash and gdb",
 	"The guest stands meanwhile.\n", dump_opts, 2, 2, run_dump };
+
+static bool standby_end;
+static const struct opt standby_opts[] = {
+	{ 0, "end", NULL, "end the one that there is", OPT_FLAG(&standby_end) },
+	{ 0 },
+};
+
+static int run_standby(int argc, char **argv, struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+	const struct fermata_snap *s;
+
+	if (standby_end && argc > 1)
+		return err_set(e, ERR_USAGE, "standby: --end takes no name");
+	if (vm_get_long(argv[0], "standby", &vm, e) < 0)
+		return e->code;
+	if (argc > 1 && fermata_standby(vm, argv[1], e) < 0)
+		return e->code;
+	progress_end();
+	if (standby_end)
+		return fermata_standby_end(vm, e);
+	s = fermata_standby_for(vm);
+	if (s)
+		printf("A standby for '%s' waits\n", s->name);
+	return s ? 0 : err_set(e, -ENOENT, "%s: there is no standby", argv[0]);
+}
+
+const struct cmd cmd_standby = { "standby", "VM [NAME]", "domain snapshotname", "keep a second QEMU ready to go back to a checkpoint",
+	"Going back to it then takes as long as the present QEMU takes to end. It wants the memory that the\n"
+	"guest does; of an instant checkpoint, only what the guest has changed. Without NAME: tell which.\n",
+	standby_opts, 1, 2, run_standby };

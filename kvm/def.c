@@ -96,6 +96,7 @@ static const struct key boot_keys[] = {
 	K("within", SPAN, IN_BOOT(within_ms)),
 	K("attempts", NUM, IN_BOOT(attempts), .min = 1, .max = 1000),
 	K("discard-changes", BOOL, IN_BOOT(discard_changes)),
+	K("verify", BOOL, IN_BOOT(verify)),
 	K("on-crash", WORD, IN_BOOT(on_crash), .words = "restart|revert|stop"),
 	K("back-off", SPAN, IN_BOOT(back_off_ms)),
 	K("stop-within", SPAN, IN_BOOT(stop_within_ms)),

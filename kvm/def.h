@@ -69,6 +69,7 @@ struct def {
 		uint64_t within_ms;
 		unsigned attempts;
 		bool discard_changes;
+		bool verify; /* read all of an instant checkpoint's memory first */
 		char *on_crash, *on_stop;
 		uint64_t back_off_ms, stop_within_ms;
 	} boot;

@@ -32,7 +32,7 @@ root_end() {
 			[ -s "$file" ] && echo "--- end of $file" && tail -c 600 "$file" | tr -d '\r'
 		done
 	fi
-	for file in "$FERMATA_ROOT"/run/fermata/*/pid; do
+	for file in "$FERMATA_ROOT"/run/fermata/*/pid "$FERMATA_ROOT"/run/fermata/*/*/pid; do
 		pid=$(pid_in "$file")
 		if [ -n "$pid" ] && grep -qsF "$FERMATA_ROOT" "/proc/$pid/cmdline"; then
 			kill -KILL "$pid"

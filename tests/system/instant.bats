@@ -50,6 +50,7 @@ assert_nothing() {
 	[ -z "$(ls -A "$(state_files)" | grep -v '^state.json$' | grep "^$1-")" ]
 	[ -z "$(ls "$FERMATA_ROOT"/images | grep "[.]$1-")" ]
 	[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+	[ -z "$(ls "$FERMATA_ROOT/run/fermata/w" | grep devices)" ]
 }
 
 @test "copied: on record and whole; gone back to again and again, running and off; never changed by it" {
@@ -330,4 +331,141 @@ kill_everywhere() {
 			assert_nothing k
 		done
 	done
+}
+
+# A second QEMU for the VM waits, and nobody else does
+assert_standby() {
+	fermata standby w | grep -qx "A standby for '$1' waits"
+	grep -q '[0-9]' "$FERMATA_ROOT/run/fermata/w/standby/pid"
+	[ ! -e "$FERMATA_ROOT/run/fermata/w/next" ]
+}
+
+assert_no_standby() {
+	fails 1 "there is no standby" standby w
+	[ ! -e "$FERMATA_ROOT/run/fermata/w/standby" ]
+	[ ! -e "$FERMATA_ROOT/run/fermata/w/next" ]
+	not grep -q '"standby"' "$(state_files)/state.json"
+}
+
+@test "standby: a second QEMU waits with the checkpoint, takes over, and is replaced" {
+	witness_vm w 2 fill=16
+	vm_start w
+	fermata snapshot-create-as w disks --disk-only
+	fermata snapshot-create-as w gold --instant
+	fermata snapshot-create-as w file --memspec snapshot=external
+	assert_no_standby
+	fails 1 "no checkpoint with its memory in a file" standby w disks
+	fails 1 "there is no snapshot 'none'" standby w none
+	fails 2 "takes no name" standby w gold --end
+	fermata standby w gold
+	assert_standby gold
+	second=$(pid_in "$FERMATA_ROOT/run/fermata/w/standby/pid")
+	for n in 1 2; do
+		wait_counter_above w 10 60 "$(mark w)"
+		back_to gold
+		assert_standby gold
+	done
+	not dead "$(vm_pid w)"
+	[ "$(vm_pid w)" != "$second" ]
+	# Going elsewhere leaves it alone; asking for another ends it.
+	back_to file
+	assert_standby gold
+	fermata standby w file
+	assert_standby file
+	back_to file
+	fermata destroy w
+	assert_standby file
+	back_to file --running
+	# It goes with what it stands on, and when it dies.
+	kill -KILL "$(pid_in "$FERMATA_ROOT/run/fermata/w/standby/pid")"
+	wait_until 10 dead "$(pid_in "$FERMATA_ROOT/run/fermata/w/standby/pid")"
+	fermata recover w 2>"$FERMATA_ROOT/err"
+	grep -q "its QEMU has ended" "$FERMATA_ROOT/err"
+	assert_no_standby
+	fermata standby w gold
+	fermata snapshot-delete w file 2>"$FERMATA_ROOT/err"
+	grep -q "the standby for 'gold' is given up" "$FERMATA_ROOT/err"
+	assert_no_standby
+	fermata standby w gold
+	fermata standby w --end
+	assert_no_standby
+	assert_one_instant w
+	fermata destroy w
+	contents >/dev/null
+	echo " $(state_files)/gold-2.mem $(state_files)/gold-2.ram" >>"$FERMATA_ROOT/files"
+	assert_no_orphans
+}
+
+@test "standby: cut off anywhere, nobody waits in vain and the guest goes on" {
+	need_strace
+	witness_vm w 2 size=16 fill=4
+	vm_start w
+	fermata snapshot-create-as w gold --instant
+	total=$(calls_of standby w gold)
+	fermata standby w --end
+	for n in $(moments "$total" 8); do
+		from=$(mark w)
+		cut_at "$n" standby w gold
+		echo "cut at $n of $total, $(sed -n "${n}p" "$FERMATA_ROOT/calls")"
+		fermata recover w
+		[ ! -e "$FERMATA_ROOT/run/fermata/w/next/pid" ]
+		if fermata standby w; then assert_standby gold; else assert_no_standby; fi
+		assert_one_instant w "$from"
+		! fermata standby w || fermata standby w --end
+	done
+	fermata standby w gold
+	total=$(calls_of snapshot-revert w gold)
+	for n in $(moments "$total" 12); do
+		fermata standby w gold
+		cut_at "$n" snapshot-revert w gold
+		echo "revert cut at $n of $total, $(sed -n "${n}p" "$FERMATA_ROOT/calls")"
+		fermata recover w
+		not is_pending w
+		state_is w running || fermata snapshot-revert w gold
+		assert_one_instant w
+	done
+	fermata standby w --end || true
+	assert_no_standby
+	[ "$(pgrep -cf "guest=w .*$FERMATA_ROOT")" -le 1 ]
+	fermata destroy w
+	assert_images_ok w
+}
+
+# in_guest COMMAND: run it in the Linux guest by its agent, print what it said
+in_guest() {
+	local pid answer
+	pid=$(fermata qemu-agent-command l "{\"execute\":\"guest-exec\",\"arguments\":{\"path\":\"/bin/sh\",\"arg\":[\"-c\",\"$1\"],\"capture-output\":true}}" |
+		grep -o '"pid": *[0-9]*' | grep -o '[0-9]*')
+	exited() {
+		answer=$(fermata qemu-agent-command l "{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":$pid}}")
+		[[ $answer == *'"exited": true'* || $answer == *'"exited":true'* ]]
+	}
+	wait_until 60 exited
+	sed -n 's/.*"out-data": *"\([^"]*\)".*/\1/p' <<<"$answer" | base64 -d
+}
+
+@test "linux: handed over and gone back to, random data in its memory as it was, its file system whole" {
+	linux_vm l
+	sed -i '1i memory-mode = instant' "$FERMATA_ROOT/etc/fermata/l.conf"
+	fermata start l
+	said_ready() { tr -d '\r' <"$FERMATA_ROOT/l.log" | grep -q '^READY'; }
+	wait_until 240 said_ready
+	in_guest 'dd if=/dev/urandom of=/run/data bs=1M count=16 2>/dev/null; md5sum /run/data >/run/sum; echo one >/mnt/word; sync'
+	fermata snapshot-create-as l gold --instant=handover
+	[ "$(in_guest 'md5sum -c /run/sum')" = "/run/data: OK" ]
+	in_guest 'dd if=/dev/urandom of=/run/data bs=1M count=16 2>/dev/null; echo two >/mnt/word; sync'
+	[ "$(in_guest 'md5sum -c /run/sum 2>/dev/null')" != "/run/data: OK" ]
+	fermata snapshot-create-as l changed --instant
+	fermata snapshot-revert l gold
+	[ "$(in_guest 'md5sum -c /run/sum')" = "/run/data: OK" ]
+	[ "$(in_guest 'cat /mnt/word')" = one ]
+	fermata destroy l
+	fermata snapshot-revert l changed
+	[ "$(in_guest 'md5sum -c /run/sum 2>/dev/null')" != "/run/data: OK" ]
+	[ "$(in_guest 'cat /mnt/word')" = two ]
+	fermata snapshot-revert l gold --verify
+	[ "$(in_guest 'md5sum -c /run/sum; dmesg | grep -c EXT4-fs.error')" = $'/run/data: OK\n0' ]
+	fermata shutdown l --mode agent --wait
+	assert_state l "shut off"
+	assert_images_ok l
 }

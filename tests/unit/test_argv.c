@@ -219,6 +219,21 @@ static void chain(void **state)
 				      " -device virtio-blk-pci,addr=10.0,multifunction=on,id=vda,drive=vda.2,bootindex=1" GENID " -incoming defer");
 }
 
+/* A memory that can be handed over is a file that QEMU inherits; one that maps a checkpoint has no use for it. */
+static void memory_file(void **state)
+{
+	struct kvm_spec s = { .machine = "pc", .memory_dir = "/dev/shm" };
+	struct err e = { 0 };
+	auto_free char *own = line_of(TCG, &s, NULL, &e);
+
+	(void)state;
+	assert_non_null(strstr(own, " -object memory-backend-file,id=ram0,size=64M,share=on,mem-path=/proc/self/fd/7 "));
+	s.memory_map = "/c.ram";
+	auto_free char *mapped = line_of(TCG, &s, NULL, &e);
+
+	assert_non_null(strstr(mapped, " -object memory-backend-file,id=ram0,size=64M,share=off,mem-path=/c.ram "));
+}
+
 #define DISK(n, bus) "[disk d" #n "]\nfile=/" #n "\nformat=raw\nbus=" bus "\n"
 static void refused(void **state)
 {
@@ -351,7 +366,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines),
 		cmocka_unit_test(cache_modes),
-		cmocka_unit_test(chain),
+		cmocka_unit_test(chain), cmocka_unit_test(memory_file),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(accel),
 		cmocka_unit_test(probes_direct),

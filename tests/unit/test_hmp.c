@@ -87,6 +87,72 @@ static void text(void **state)
 	peer_end(&p);
 }
 
+static void memory(void **state)
+{
+	static const struct {
+		const char *answer;
+		uint64_t at; /* 0: refused */
+	} t[] = {
+		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000\\r\\n", 0x7f681a8f8000 },
+		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000", 0x7f681a8f8000 },
+		{ "Host virtual address for 0x0 (ram0) is 0x7f68zz\\r\\n", 0 },
+		{ "Host virtual address for 0x0 (ram0) is 0x0\\r\\n", 0 },
+		{ "No memory is mapped at address 0x0\\r\\n", 0 },
+		{ "unknown command: 'gpa2hva'\\r\\n", 0 },
+		{ "", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		auto_free char *answer = str_fmt("{\"return\": \"%s\", \"id\": $ID}", t[i].answer);
+		struct err e = { 0 };
+		uint64_t at = 1;
+		struct peer p;
+		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+			{ PEER_EXPECT, "{\"command-line\": \"gpa2hva 0\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
+
+		assert_int_equal(mon_hmp_memory(m, SOON, &at, &e), t[i].at ? 0 : -EPROTO);
+		if (t[i].at)
+			assert_int_equal(at, t[i].at);
+		mon_close(m);
+		peer_end(&p);
+	}
+}
+
+static bool is_ours(const char *name)
+{
+	return !strcmp(name, "ram0") || str_ends(name, ".rom");
+}
+
+static void blocks(void **state)
+{
+#define HEAD "  Block Name    PSize              Offset\\r\\n"
+	static const struct {
+		const char *answer, *name;
+	} t[] = {
+		{ HEAD, "" },
+		{ HEAD "  ram0    4 KiB  0x0000000000000000\\r\\n  pc.rom    4 KiB  0x1\\r\\n", "" },
+		{ HEAD "  ram0    4 KiB  0x0\\r\\n  0000:00:02.0/vga.vram    4 KiB  0x1\\r\\n  pc.rom  4 KiB\\r\\n", "0000:00:02.0/vga.vram" },
+		{ HEAD "  dimm  4 KiB", "dimm" },
+		{ "", "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		auto_free char *answer = str_fmt("{\"return\": \"%s\", \"id\": $ID}", t[i].answer);
+		struct err e = { 0 };
+		char name[128];
+		struct peer p;
+		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
+			{ PEER_EXPECT, "{\"command-line\": \"info ramblock\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
+
+		assert_int_equal(mon_hmp_block(m, SOON, is_ours, name, &e), 0);
+		assert_string_equal(name, t[i].name);
+		mon_close(m);
+		peer_end(&p);
+	}
+}
+
 static void quote(void **state)
 {
 	auto_buf struct buf b = { 0 };
@@ -98,7 +164,8 @@ static void quote(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(verdicts), cmocka_unit_test(text), cmocka_unit_test(quote) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(verdicts), cmocka_unit_test(text), cmocka_unit_test(quote), cmocka_unit_test(memory),
+		cmocka_unit_test(blocks) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,8 @@ static struct fermata_snap *make(uint64_t id, uint64_t parent, const char *name)
 	s->parent = parent;
 	s->kind = id % 2 ? FERMATA_CHECKPOINT_EXTERNAL : FERMATA_CHECKPOINT_INTERNAL;
 	s->memory = strdup(id % 2 ? "/images/k \"1\".mem" : "");
+	s->ram = strdup(id % 2 ? "/images/k \"1\".ram" : "");
+	s->ram_base = strdup(id % 2 ? "/images/base.ram" : "");
 	s->state = FERMATA_SNAP_PAUSED;
 	s->created = 1790000000;
 	s->clock_ns = 123456789012345u;
@@ -112,6 +114,8 @@ static void same(const struct fermata_snap *a, const struct fermata_snap *b)
 	assert_string_equal(a->description, b->description);
 	assert_int_equal(a->kind, b->kind);
 	assert_string_equal(a->memory, b->memory);
+	assert_string_equal(a->ram, b->ram);
+	assert_string_equal(a->ram_base, b->ram_base);
 	assert_int_equal(a->state, b->state);
 	assert_int_equal(a->created, b->created);
 	assert_int_equal(a->clock_ns, b->clock_ns);

@@ -238,6 +238,7 @@ static int find_binary(const char *name, char **out, struct err *e)
 int kvm_probe(const char *qemu, const char *cache_dir, struct kvm_caps **caps, struct err *e)
 {
 	auto_free char *path = NULL, *key = NULL, *file = NULL;
+	struct err ignored;
 	struct kvm_caps *c;
 
 	if (find_binary(qemu, &path, e) < 0)
@@ -258,7 +259,7 @@ int kvm_probe(const char *qemu, const char *cache_dir, struct kvm_caps **caps, s
 		kvm_caps_free(c);
 		return e->code;
 	}
-	if (key && file)
+	if (key && file && dir_make(cache_dir, 0700, &ignored) == 0)
 		cache_write(file, key, c);
 	*caps = c;
 	return 0;

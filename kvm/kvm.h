@@ -30,7 +30,8 @@ struct kvm_caps {
 
 /*
  * Ask the QEMU called @qemu (a name in PATH or a path) what it can do: one start with "-machine none", remembered in
- * @cache_dir (NULL: nowhere) by the binary's path, size and mtime. A cache that cannot be read or written is no error.
+ * @cache_dir (made if need be; NULL: nowhere) by the binary's path, size and mtime. A cache that cannot be read or
+ * written is no error.
  * -ENOENT: no such QEMU, with what to do. @caps: out; kvm_caps_free().
  */
 int kvm_probe(const char *qemu, const char *cache_dir, struct kvm_caps **caps, struct err *e) MUST_CHECK;

@@ -29,6 +29,12 @@ static int do_boot(struct fermata_vm *vm, struct err *e)
 	return fermata_boot(vm, false, e);
 }
 
+/* After QEMU's end: one that runs by now was put in its place by a command. */
+static int do_cold(struct fermata_vm *vm, struct err *e)
+{
+	return fermata_boot(vm, true, e);
+}
+
 /* After a crash: what is left of it goes first. */
 static int do_revert(struct fermata_vm *vm, struct err *e)
 {
@@ -218,12 +224,17 @@ static void rest(struct guests *all, struct guest *g)
 		later(all, g);
 }
 
-static void crashed(struct guests *all, struct guest *g)
+static void once_more(struct guests *all, struct guest *g, guest_task *fn)
 {
 	if (clock_mono_ms() - g->up_ms > CALM_MS)
 		g->crashes = 0;
-	g->next = g->restart ? do_restart : do_revert;
+	g->next = fn;
 	rest(all, g);
+}
+
+static void crashed(struct guests *all, struct guest *g)
+{
+	once_more(all, g, g->restart ? do_restart : do_revert);
 }
 
 static void again(struct guests *all, struct guest *g)
@@ -245,7 +256,7 @@ static void ended(struct guests *all, struct guest *g)
 	if (g->asked)
 		off(all, g);
 	else
-		crashed(all, g);
+		once_more(all, g, g->restart ? do_cold : do_boot);
 }
 
 static void failed(struct guests *all, struct guest *g)

@@ -407,3 +407,25 @@ settled() {
 	wait_logged 1 "from 'cold', attempt 1 of 3"
 	wait_logged 3 "a: up"
 }
+
+@test "handed over to a second QEMU by a command: the guest goes on, and is watched on" {
+	echo "on-crash = restart" | vms a
+	sed -i '1i memory-mode = instant' "$FERMATA_ROOT/etc/fermata/a.conf"
+	supervise
+	wait_logged 1 "a: up"
+	wait_counter_above a 20
+	pid=$(vm_pid a)
+	from=$(mark a)
+	fermata snapshot-create-as a gold --instant=handover
+	wait_logged 2 "a: up"
+	second=$(vm_pid a)
+	[ -n "$second" ] && [ "$second" != "$pid" ]
+	assert_one_instant a "$from"
+	if said_since a "$from" '^boot'; then return 1; fi
+	fermata boot-status a | grep -q healthy
+	kill -KILL "$second"
+	wait_logged 3 "a: up"
+	[ "$(vm_pid a)" != "$second" ]
+	kill -TERM "$init"
+	ended 0
+}

@@ -10,6 +10,7 @@
 #define MAGIC   0x5145564du
 #define VERSION 3
 #define PAGE    4096u
+#define PAGE_BITS 12
 
 #define NAME_MAX_ 255
 #define RUN_MAX   (256u << 10) /* bytes written at once */
@@ -34,6 +35,8 @@ struct block {
 struct stream {
 	const struct stream_in *in;
 	struct dev *out;
+	struct buf *devices;
+	size_t n_head; /* of its bytes, in front of the first device */
 	struct err *e;
 	int rc;           /* the first failure; what is read after it is zero */
 	const uint8_t *p; /* the piece at hand */
@@ -305,6 +308,32 @@ static int take_ram(struct stream *s)
 
 /* ---- sections ----------------------------------------------------------------------------------------------- */
 
+/* A name behind its length of @n bytes */
+static void put_name(struct buf *b, size_t n, const void *p, size_t len)
+{
+	uint8_t be[4];
+
+	put_be32(be, (uint32_t)len);
+	buf_add(b, be + 4 - n, n);
+	buf_add(b, p, len);
+}
+
+/* The machine's name: QEMU compares it with its own. */
+static int take_machine(struct stream *s)
+{
+	uint64_t n = num(s, 4);
+	const uint8_t *p;
+
+	if (n > NAME_MAX_)
+		return FAIL(s, -EUCLEAN, "the machine's name has %llu bytes", (unsigned long long)n);
+	p = take(s, n);
+	if (p) {
+		buf_addc(s->devices, CONFIGURATION);
+		put_name(s->devices, 4, p, n);
+	}
+	return s->rc;
+}
+
 /* What the machine's name may have behind it */
 static int take_subsection(struct stream *s)
 {
@@ -319,7 +348,13 @@ static int take_subsection(struct stream *s)
 		return skip(s, 16);
 	if (str_eq(n, "configuration/target-page-bits")) {
 		v = num(s, 4);
-		return s->rc || 1u << (v & 31) == PAGE ? s->rc : FAIL(s, -EOPNOTSUPP, "pages have 2^%llu bytes", (unsigned long long)v);
+		if (s->rc || v != PAGE_BITS)
+			return s->rc ? s->rc : FAIL(s, -EOPNOTSUPP, "pages have 2^%llu bytes", (unsigned long long)v);
+		/* An Arm machine takes its absence for another size. */
+		buf_addc(s->devices, SUBSECTION);
+		put_name(s->devices, 1, n, strlen(n));
+		buf_add(s->devices, "\0\0\0\1\0\0\0\f", 8);
+		return 0;
 	}
 	if (!str_eq(n, "configuration/capabilities"))
 		return FAIL(s, -EOPNOTSUPP, "'%s' is not known", n);
@@ -377,19 +412,15 @@ static int take_memory(struct stream *s)
 		if (s->rc)
 			return s->rc;
 		if (type == CONFIGURATION && s->mark == HEAD) {
-			uint64_t n = num(s, 4);
-
-			if (n > NAME_MAX_)
-				return FAIL(s, -EUCLEAN, "the machine's name has %llu bytes", (unsigned long long)n);
-			skip(s, n);
+			take_machine(s);
 		} else if (type == SUBSECTION && (last == CONFIGURATION || last == SUBSECTION)) {
 			take_subsection(s);
-		} else if (type == COMMAND) {
+		} else if (last && type == COMMAND) {
 			uint64_t v = num(s, 4);
 
 			if (!s->rc && v != SWITCHOVER_START << 16)
 				return FAIL(s, -EOPNOTSUPP, "command %llu", (unsigned long long)v >> 16);
-		} else if (type == START || type == PART || type == END) {
+		} else if (last && (type == START || type == PART || type == END)) {
 			take_section(s, type);
 		} else if (type == FULL && s->started) {
 			return s->main ? flush(s) : FAIL(s, -EUCLEAN, "no memory comes before the devices");
@@ -403,13 +434,12 @@ static int take_memory(struct stream *s)
 
 /* ---- devices ------------------------------------------------------------------------------------------------ */
 
-static int take_devices(struct stream *s, struct buf *b)
+static int take_devices(struct stream *s)
 {
-	uint8_t head[HEAD + 1] = { [HEAD] = FULL };
+	struct buf *b = s->devices;
 
-	put_be32(head, MAGIC);
-	put_be32(head + 4, VERSION);
-	buf_add(b, head, sizeof head);
+	s->n_head = b->n;
+	buf_addc(b, FULL);
 	do {
 		if (b->n + s->left > DEVICES)
 			return FAIL(s, -EFBIG, "the devices have more than %u MiB", DEVICES >> 20);
@@ -452,8 +482,8 @@ static bool is_footer(const uint8_t *p, uint32_t id)
 }
 
 /*
- * A section does not tell its length. But behind it comes the next, whose head is known: find that from @at on. @id: of
- * the section that ends there, then of the one found. Returns where its head ends, or 0.
+ * A section does not tell its length. But behind it comes the next, whose head is known: find that from @at on (0: right
+ * there). @id: of the section that ends in front of it, then of the one found. Returns where its head ends, or 0.
  */
 static size_t next_head(const uint8_t *p, size_t at, size_t end, const struct head *h, uint32_t *id)
 {
@@ -462,7 +492,7 @@ static size_t next_head(const uint8_t *p, size_t at, size_t end, const struct he
 	for (; (f = memmem(f, (size_t)(p + end - f), h->p, h->n)); f++) {
 		size_t head = (size_t)(f - p) - 5;
 
-		if (f >= p + at + 5 && p[head] == FULL && (at == HEAD ? head == HEAD : head >= at + 5 && is_footer(p + head - 5, *id))) {
+		if (f >= p + at + 5 && p[head] == FULL && (at ? head >= at + 5 && is_footer(p + head - 5, *id) : !head)) {
 			*id = get_be32(p + head + 1);
 			return head + 5 + h->n;
 		}
@@ -470,47 +500,49 @@ static size_t next_head(const uint8_t *p, size_t at, size_t end, const struct he
 	return 0;
 }
 
-/* The devices are those of the description, each with its end; what remains of @b is them. @start: where they began */
-static int check_devices(struct stream *s, uint64_t start, struct buf *b)
+/* The devices are those of the description, each with its end; they are what is kept. @start: where they began */
+static int check_devices(struct stream *s, uint64_t start)
 {
-	const uint8_t *p = (const uint8_t *)b->p;
-	size_t eof = HEAD, at = HEAD, n;
+	const uint8_t *p = (const uint8_t *)s->devices->p + s->n_head;
+	size_t n = s->devices->n - s->n_head, eof = 0, at = 0, i;
 	struct json_iter all, it = json_iter("", 0);
 	uint32_t id = 0;
 	struct head h;
 	int rc;
 
 	/* The description is the rest of all; it is a text, so that no byte of it is a zero. */
-	while (eof + 6 <= b->n && (p[eof] || p[eof + 1] != DESCRIPTION || get_be32(p + eof + 2) != b->n - eof - 6))
+	while (eof + 6 <= n && (p[eof] || p[eof + 1] != DESCRIPTION || get_be32(p + eof + 2) != n - eof - 6))
 		eof++;
 	s->mark = start;
-	if (eof + 6 > b->n)
+	if (eof + 6 > n)
 		return FAIL(s, -EUCLEAN, "no description comes with the devices that begin");
-	all = json_iter((const char *)p + eof + 6, b->n - eof - 6);
+	all = json_iter((const char *)p + eof + 6, n - eof - 6);
 	while ((rc = json_iter_next(&all, s->e)) > 0)
 		if (json_span_is(all.key, "devices"))
 			it = json_iter(all.val.p, all.val.len);
-	for (n = 0; rc == 0 && (rc = json_iter_next(&it, s->e)) > 0; n++, rc = 0) {
+	for (i = 0; rc == 0 && (rc = json_iter_next(&it, s->e)) > 0; i++, rc = 0) {
 		size_t behind = want_head(it.val, &h, s->e) ? next_head(p, at, eof, &h, &id) : 0;
 
-		s->mark = start + at - HEAD;
+		s->mark = start + at;
 		if (!behind || behind + 4 + 5 > eof)
-			return FAIL(s, -EUCLEAN, "device %zu of the description does not come", n);
+			return FAIL(s, -EUCLEAN, "device %zu of the description does not come", i);
 		at = behind + 4; /* its version */
 	}
 	if (rc < 0)
 		return err_at(s->e, "cannot bake: what QEMU's stream says about devices");
-	if (at == HEAD || !is_footer(p + eof - 5, id))
+	if (!at || !is_footer(p + eof - 5, id))
 		return FAIL(s, -EUCLEAN, "the last device does not end that begins");
-	b->n = eof + 1;
-	b->p[b->n] = '\0';
-	return 0;
+	/* Without any description QEMU complains; nobody reads it. */
+	s->devices->n = s->n_head + eof + 1;
+	buf_addc(s->devices, DESCRIPTION);
+	put_name(s->devices, 4, "{}", 2);
+	return buf_check(s->devices, "bake", s->e);
 }
 
 int stream_bake(const struct stream_in *in, uint64_t ram, struct dev *out, struct buf *devices, struct err *e)
 {
 	auto_free struct stream *s = calloc(1, sizeof *s);
-	uint64_t start;
+	uint8_t head[HEAD];
 
 	if (!s)
 		return err_nomem(e, "bake");
@@ -518,14 +550,16 @@ int stream_bake(const struct stream_in *in, uint64_t ram, struct dev *out, struc
 		return err_set(e, -EINVAL, "cannot bake: %llu bytes are no memory", (unsigned long long)ram);
 	s->in = in;
 	s->out = out;
+	s->devices = devices;
 	s->e = e;
 	s->ram = ram;
+	put_be64(head, (uint64_t)MAGIC << 32 | VERSION);
+	buf_add(devices, head, HEAD);
 	if (dev_truncate(out, 0, e) < 0 || dev_truncate(out, ram, e) < 0)
 		return e->code;
-	if (num(s, 8) != ((uint64_t)MAGIC << 32 | VERSION))
+	if (num(s, 8) != get_be64(head))
 		return s->rc ? s->rc : FAIL(s, -EUCLEAN, "no version 3 begins");
-	if (take_memory(s) < 0)
+	if (take_memory(s) < 0 || take_devices(s) < 0)
 		return s->rc;
-	start = s->mark;
-	return take_devices(s, devices) < 0 ? s->rc : check_devices(s, start, devices);
+	return check_devices(s, s->at - (devices->n - s->n_head));
 }

@@ -1,6 +1,6 @@
 /*
  * QEMU's migration stream, as `migrate` of QEMU 7.2 and later writes it, turned without a QEMU into what another one maps in
- * constant time: guest memory as a flat file, and the state of the devices as xen-save-devices-state writes it.
+ * constant time: guest memory as a flat file, and the state of the devices as a stream of a VM without memory.
  *
  * The stream: "QEVM", version 3, the machine's name; the section "ram" in parts, with every page in it once or more often;
  * one section for each device; a description of those in JSON. Numbers are big-endian. QEMU: docs/devel/migration/main.rst,
@@ -27,7 +27,7 @@ struct stream_in {
  *
  * @ram:     bytes of the guest's memory; a multiple of 4096
  * @out:     gets exactly these bytes, whatever it was before, with holes for pages of zeros; not flushed here
- * @devices: gets the state of the devices, a stream of its own for `-incoming` with migration.send-configuration=off
+ * @devices: gets the state of the devices, to be loaded by `-incoming` as any stream
  *
  * What QEMU makes anew out of its firmware is left out. Nothing is guessed: -EUCLEAN with the place in the stream that is
  * damaged, -ENODATA where it ends too early, -EOPNOTSUPP with the name of what is not known or would be lost (memory of a

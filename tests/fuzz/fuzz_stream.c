@@ -44,10 +44,10 @@ static int bake(const uint8_t *data, size_t size, size_t piece, struct logdev *o
 
 static void check(const struct logdev *out, const struct buf *devices)
 {
-	const char *end = devices->p + devices->n - 6;
+	const char *end = devices->p + devices->n - 7;
 
-	want(out->dev.size == RAM && devices->n > 8 + 15 + 6);
-	want(!memcmp(devices->p, "QEVM\0\0\0\3\4", 9) && *end == 0x7e && !end[5]);
+	want(out->dev.size == RAM && devices->n > 8 + 5 + 15 + 6 + 7);
+	want(!memcmp(devices->p, "QEVM\0\0\0\3\a", 9) && end[-6] == 0x7e && !memcmp(end - 1, "\0\6\0\0\0\2{}", 8));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

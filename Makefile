@@ -163,7 +163,7 @@ lib-y += engine/create.o engine/remove.o engine/revert.o engine/overlay.o engine
 lib-y += engine/block_start.o engine/blockjob.o engine/block_off.o engine/images.o
 lib-$(CONFIG_BOOT) += engine/boot.o
 lib-$(CONFIG_MEMORY) += engine/memfile.o engine/memory.o engine/save.o engine/checkpoint.o engine/ram.o engine/instant.o engine/handover.o engine/standby.o
-lib-$(CONFIG_MEMORY) += engine/stream.o
+lib-$(CONFIG_MEMORY) += engine/stream.o engine/bake.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

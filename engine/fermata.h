@@ -389,6 +389,13 @@ const struct fermata_snap *fermata_standby_for(const struct fermata_vm *vm);
  */
 int fermata_snapshot_verify(struct fermata_vm *vm, const char *name, struct err *e) MUST_CHECK;
 
+/*
+ * Make an instant checkpoint of an external one, or one that has all of its memory of one that has what differs. Going back to
+ * it is what it was, only faster. Nothing is done to one that is so already. VM off or running; commit point: the record.
+ * -EINVAL: it has no memory, or has it inside an image; -EOPNOTSUPP: it has what the form cannot hold; -ENOSPC, -ECANCELED.
+ */
+int fermata_snapshot_bake(struct fermata_vm *vm, const char *name, struct err *e) MUST_CHECK; /* CONFIG_MEMORY */
+
 struct fermata_delete {
 	bool children;      /* it and all that stand on it */
 	bool children_only; /* all that stand on it, but not it */

@@ -233,7 +233,19 @@ static size_t run(const uint8_t *pages, uint64_t i, uint64_t end, bool on)
 	return (size_t)(n - i);
 }
 
-/* One MiB of a whole memory. */
+/* One MiB of a whole memory, which is in the chunk. */
+static int put_chunk(struct ram_out *o, uint64_t first, struct err *e)
+{
+	for (size_t i = 0, n; i < CHUNK_PAGES; i += n ? n : 1) {
+		for (n = 0; i + n < CHUNK_PAGES && !is_zero(o->chunk + (i + n) * PAGE);)
+			n++;
+		if (n && put(o, o->chunk + i * PAGE, n * PAGE, (first + i) * PAGE, e) < 0)
+			return e->code;
+	}
+	add_sum(&o->sums, mem_sum(o->chunk, MEM_CHUNK));
+	return 0;
+}
+
 static int save_chunk(const struct ram *r, const uint8_t *pages, uint64_t first, struct ram_out *o, struct err *e)
 {
 	uint64_t end = first + CHUNK_PAGES;
@@ -247,14 +259,7 @@ static int save_chunk(const struct ram *r, const uint8_t *pages, uint64_t first,
 		i += n;
 		i += run(pages, i, end, false);
 	}
-	for (size_t i = 0, n; i < CHUNK_PAGES; i += n ? n : 1) {
-		for (n = 0; i + n < CHUNK_PAGES && !is_zero(o->chunk + (i + n) * PAGE);)
-			n++;
-		if (n && put(o, o->chunk + i * PAGE, n * PAGE, (first + i) * PAGE, e) < 0)
-			return e->code;
-	}
-	add_sum(&o->sums, mem_sum(o->chunk, MEM_CHUNK));
-	return 0;
+	return put_chunk(o, first, e);
 }
 
 static int save_whole(struct fermata_vm *vm, const struct ram *r, const uint8_t *pages, struct ram_out *o, struct err *e)
@@ -499,4 +504,68 @@ int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
 		}
 	}
 	return 0;
+}
+
+/* ---- baking ------------------------------------------------------------------------------------------------ */
+
+static int baked(struct ram_out *o, uint64_t bytes, struct buf *more, struct err *e)
+{
+	o->bytes = o->stored = bytes;
+	if (ftruncate(o->fd, (off_t)bytes) < 0)
+		return err_sys(e, errno, "cannot write %s", o->path);
+	buf_add(more, buf_str(&o->sums), o->sums.n);
+	return o->sums.oom ? err_nomem(e, "bake") : buf_check(more, "bake", e);
+}
+
+int ram_fold(struct fermata_vm *vm, const struct ram_in *in, struct ram_out *o, struct buf *more, struct err *e)
+{
+	auto_fd int below = open(in->base, O_RDONLY | O_CLOEXEC), fd = open(in->file, O_RDONLY | O_CLOEXEC);
+	uint64_t from = clock_mono_ms(), page = 0, taken = 0;
+	auto_free uint8_t *some = malloc(MEM_CHUNK);
+	size_t n;
+
+	if (!some)
+		return err_nomem(e, "bake");
+	if (below < 0 || fd < 0)
+		return err_sys(e, errno, "cannot open %s", below < 0 ? in->base : in->file);
+	for (uint64_t i = 0; i < chunks(in->bytes); i++) {
+		if (memory_step(vm, "Bake", from, i * MEM_CHUNK, in->bytes, e) < 0 ||
+			read_chunk(below, in->base, i, in->bytes, in->base_sums, o->chunk, &n, e) < 0)
+			return e->code;
+		for (; page < (i + 1) * CHUNK_PAGES; page++) {
+			if (!has(in->pages, page))
+				continue;
+			if (taken % CHUNK_PAGES == 0 &&
+				read_chunk(fd, in->file, taken / CHUNK_PAGES, in->stored, in->sums, some, &n, e) < 0)
+				return e->code;
+			memcpy(o->chunk + page % CHUNK_PAGES * PAGE, some + taken++ % CHUNK_PAGES * PAGE, PAGE);
+		}
+		if (put_chunk(o, i * CHUNK_PAGES, e) < 0)
+			return e->code;
+	}
+	return baked(o, in->bytes, more, e);
+}
+
+int ram_out_written(struct fermata_vm *vm, struct ram_out *o, uint64_t bytes, struct buf *more, struct err *e)
+{
+	uint64_t from = clock_mono_ms(), zeros;
+
+	memset(o->chunk, 0, MEM_CHUNK);
+	zeros = mem_sum(o->chunk, MEM_CHUNK);
+	for (uint64_t at = 0; at < bytes; at += MEM_CHUNK) {
+		off_t data = lseek(o->fd, (off_t)at, SEEK_DATA);
+
+		if (memory_step(vm, "Sum", from, at, bytes, e) < 0)
+			return e->code;
+		if (data < 0 ? errno == ENXIO : (uint64_t)data >= at + MEM_CHUNK) {
+			add_sum(&o->sums, zeros);
+			continue;
+		}
+		if (lseek(o->fd, (off_t)at, SEEK_SET) < 0)
+			return err_sys(e, errno, "cannot read %s", o->path);
+		if (io_read_full(o->fd, o->chunk, MEM_CHUNK, o->path, e) < 0)
+			return e->code;
+		add_sum(&o->sums, mem_sum(o->chunk, MEM_CHUNK));
+	}
+	return baked(o, bytes, more, e);
 }

@@ -84,6 +84,25 @@ static int run_managedsave_remove(int argc, char **argv, struct err *e)
 const struct cmd cmd_managedsave_remove = { "managedsave-remove", "VM", "domain", "drop what managedsave kept", NULL, NULL, 1, 1,
 	run_managedsave_remove };
 
+static int run_bake(int argc, char **argv, struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+	int rc;
+
+	(void)argc;
+	if (vm_get_long(argv[0], "snapshot-bake", &vm, e) < 0)
+		return e->code;
+	rc = fermata_snapshot_bake(vm, argv[1], e);
+	progress_end();
+	if (rc == 0)
+		printf("Domain snapshot %s baked\n", argv[1]);
+	return rc;
+}
+
+const struct cmd cmd_snapshot_bake = { "snapshot-bake", "VM NAME", "domain snapshotname",
+	"make an external checkpoint an instant one, whose memory a revert maps",
+	"One that has only what differs from another is made whole. Without a QEMU: the VM may run or be off.\n", NULL, 2, 2, run_bake };
+
 static int read_info(const char *file, struct json_doc **doc, struct err *e)
 {
 	auto_free char *text = NULL;

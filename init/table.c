@@ -6,7 +6,7 @@ C(cmd_list); C(cmd_start); C(cmd_shutdown); C(cmd_reboot); C(cmd_destroy); C(cmd
 C(cmd_domstate); C(cmd_dominfo); C(cmd_domblklist); C(cmd_domblkinfo); C(cmd_domdisplay_argv); C(cmd_console);
 C(cmd_qemu_monitor_command); C(cmd_qemu_agent_command); C(cmd_domfsfreeze); C(cmd_domfsthaw);
 C(cmd_snapshot_create_as); C(cmd_snapshot_list); C(cmd_snapshot_info); C(cmd_snapshot_dumpxml); C(cmd_snapshot_current);
-C(cmd_snapshot_parent); C(cmd_snapshot_verify); C(cmd_snapshot_revert); C(cmd_snapshot_delete);
+C(cmd_snapshot_parent); C(cmd_snapshot_verify); C(cmd_snapshot_bake); C(cmd_snapshot_revert); C(cmd_snapshot_delete);
 C(cmd_blockpull); C(cmd_blockcommit); C(cmd_blockcopy); C(cmd_blockjob); C(cmd_domblkchain);
 C(cmd_boot); C(cmd_boot_status); C(cmd_mark_good); C(cmd_guard); C(cmd_init);
 C(cmd_save); C(cmd_restore); C(cmd_save_image_info); C(cmd_managedsave); C(cmd_managedsave_remove); C(cmd_dump); C(cmd_standby);
@@ -38,6 +38,9 @@ const struct cmd *const commands[] = {
 	&cmd_snapshot_dumpxml,
 #endif
 	&cmd_snapshot_current, &cmd_snapshot_parent, &cmd_snapshot_verify, &cmd_snapshot_delete,
+#if CONFIG_MEMORY
+	&cmd_snapshot_bake,
+#endif
 #endif
 	&cmd_snapshot_revert,
 #if CONFIG_BLOCKJOB

@@ -31,6 +31,7 @@ commands() {
 		snapshot-current @
 		snapshot-parent @ s
 		snapshot-verify @ s
+		snapshot-bake @ s
 		snapshot-revert @ s
 		snapshot-delete @ s
 		recover @

@@ -19,7 +19,7 @@ struct mon {
 	bool greeted, ready;
 
 	/* The request under way, and its answer's members in the channel's buffer. */
-	int64_t id;        /* of the newest request; ids only grow, and start where no other client's do */
+	int64_t id;        /* of the newest request; they only grow, but for a new beginning after the handshake */
 	int64_t first_due; /* the oldest request without an answer: those before @id timed out */
 	int64_t want;      /* the request whose answer is waited for */
 	bool waiting, answered;

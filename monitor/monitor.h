@@ -95,11 +95,15 @@ int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct j
 
 /*
  * Send a command now, for a mon_call of the same command and arguments that comes later and then finds its answer under
- * way or here: several questions for the price of one. Only what the state of things does not change in between: a
- * request that was not sent ahead makes all those forgotten that nobody has called for. Asking twice is asking once.
- * Nothing is reported; what fails is done by the call itself.
+ * way or here: several for the price of one. QEMU works through them in the order in which they were sent. Only
+ * questions whose answers what comes in between does not change, and commands that are refused if they come a second
+ * time: a request that was not sent ahead makes all those forgotten that nobody has called for. Asking twice is asking
+ * once. Nothing is reported; what fails is done by the call itself.
  */
 void mon_ahead(struct mon *m, const char *command, const char *args, struct deadline d);
+
+/* What was sent ahead and not called for yet goes on in QEMU, and its answers are nobody's. */
+void mon_ahead_forget(struct mon *m);
 
 /* Class of the last error that QEMU answered with: "GenericError", "CommandNotFound", "DeviceNotActive", ...; "" if none yet. */
 const char *mon_error_class(const struct mon *m);

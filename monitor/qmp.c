@@ -28,7 +28,7 @@ static void ahead_free(struct ahead *a)
 	free(a);
 }
 
-static void ahead_forget(struct mon *m)
+void mon_ahead_forget(struct mon *m)
 {
 	while (m->ahead) {
 		struct ahead *a = m->ahead;
@@ -165,12 +165,32 @@ int mon_process(struct mon *m, struct err *e)
 	return rc;
 }
 
+/* QEMU reads its monitor byte by byte, some 2.5 us each: the blanks between tokens stay here. */
+static void squeeze(struct buf *b)
+{
+	bool text = false;
+	size_t to = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		if (b->p[i] == ' ' && !text)
+			continue;
+		text ^= b->p[i] == '"';
+		if (b->p[i] == '\\')
+			b->p[to++] = b->p[i++]; /* only a text has one, and never as its last */
+		b->p[to++] = b->p[i];
+	}
+	b->n = to;
+}
+
 static int send_request(struct mon *m, const char *command, const char *args, int pass, struct deadline d, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
 
 	msg_request(&b, command, args, ++m->id);
-	return buf_check(&b, "build the request", e) < 0 ? e->code : chan_send(&m->chan, b.p, b.n, pass, d, e);
+	if (buf_check(&b, "build the request", e) < 0)
+		return e->code;
+	squeeze(&b);
+	return chan_send(&m->chan, b.p, b.n, pass, d, e);
 }
 
 void mon_ahead(struct mon *m, const char *command, const char *args, struct deadline d)
@@ -190,7 +210,7 @@ void mon_ahead(struct mon *m, const char *command, const char *args, struct dead
 	*at = a;
 	/* A request that was sent in part has broken the connection, and the call says so. */
 	if (send_request(m, command, args, -1, d, &e) < 0)
-		ahead_forget(m);
+		mon_ahead_forget(m);
 }
 
 /* Is this the question that was asked ahead? Then its answer is what is waited for, or is taken as the one that came. */
@@ -204,7 +224,7 @@ static int claim(struct mon *m, const char *command, const char *args, struct er
 		return e->code;
 	at = ahead_find(m, b.p);
 	if (!*at) {
-		ahead_forget(m);
+		mon_ahead_forget(m);
 		return 0;
 	}
 	m->claimed = *at;
@@ -323,7 +343,10 @@ int mon_open(int fd, struct deadline d, struct mon **out, struct err *e)
 	m->first_due = m->id + 1;
 	if (greet(m, d, e) < 0 || mon_call(m, "qmp_capabilities", NULL, d, NULL, e) < 0)
 		return e->code;
+	/* One command runs at a time in QEMU, whosever it is: behind that answer come ours alone, and short ids will do. */
 	m->ready = true;
+	m->id = 0;
+	m->first_due = 1;
 	*out = take_ptr(&m);
 	return 0;
 }
@@ -333,7 +356,7 @@ void mon_close(struct mon *m)
 	if (!m)
 		return;
 	mon_drop_events(m);
-	ahead_forget(m);
+	mon_ahead_forget(m);
 	ahead_free(m->claimed);
 	chan_done(&m->chan);
 	buf_done(&m->commands);

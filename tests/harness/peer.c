@@ -97,9 +97,9 @@ static void expect(const struct peer_step *s)
 	while (strstr(line, "guest-sync-delimited") && !strstr(s->text, "sync")) {
 		char again[80];
 
-		at = strstr(line, "\"id\": ");
-		put(s, again, (size_t)snprintf(again, sizeof again, "\xff{\"return\": %.*s}\n", at ? (int)strcspn(at + 6, "}") : 0,
-					       at ? at + 6 : ""));
+		at = strstr(line, "\"id\":");
+		put(s, again, (size_t)snprintf(again, sizeof again, "\xff{\"return\": %.*s}\n", at ? (int)strcspn(at + 5, "}") : 0,
+					       at ? at + 5 : ""));
 		at = NULL;
 		fd = read_line(s, line, sizeof line);
 	}
@@ -111,8 +111,8 @@ static void expect(const struct peer_step *s)
 		child_fail(s, "no usable descriptor came with %s", line);
 	if (fd >= 0)
 		close(fd);
-	for (char *p = line; (p = strstr(p, "\"id\": ")); p++)
-		at = p + 6;
+	for (char *p = line; (p = strstr(p, "\"id\":")); p++)
+		at = p + 5 + strspn(p + 5, " ");
 	if (at) {
 		memcpy(old, id, sizeof old);
 		snprintf(id, sizeof id, "%.*s", (int)strcspn(at, ",}"), at);

@@ -54,7 +54,7 @@ static void verdicts(void **state)
 		strcpy(answer, "{\"return\": ");
 		strcat(strcat(answer, t[i].answer), ", \"id\": $ID}");
 		m = opened(&p, (struct peer_step[]){ PEER_GREETS,
-			{ PEER_EXPECT, "\"human-monitor-command\", \"arguments\": {\"command-line\": \"savevm s1\"}", 0 },
+			{ PEER_EXPECT, "\"human-monitor-command\",\"arguments\":{\"command-line\":\"savevm s1\"}", 0 },
 			{ PEER_SEND, answer, 0 }, { 0 } });
 		rc = mon_hmp(m, "savevm s1", SOON, &e);
 		assert_int_equal(rc, t[i].error ? -EREMOTEIO : 0);
@@ -109,7 +109,7 @@ static void memory(void **state)
 		uint64_t at = 1;
 		struct peer p;
 		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
-			{ PEER_EXPECT, "{\"command-line\": \"gpa2hva 0\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
+			{ PEER_EXPECT, "{\"command-line\":\"gpa2hva 0\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
 
 		assert_int_equal(mon_hmp_memory(m, SOON, &at, &e), t[i].at ? 0 : -EPROTO);
 		if (t[i].at)
@@ -144,7 +144,7 @@ static void blocks(void **state)
 		char name[128];
 		struct peer p;
 		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
-			{ PEER_EXPECT, "{\"command-line\": \"info ramblock\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
+			{ PEER_EXPECT, "{\"command-line\":\"info ramblock\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
 
 		assert_int_equal(mon_hmp_block(m, SOON, is_ours, name, &e), 0);
 		assert_string_equal(name, t[i].name);

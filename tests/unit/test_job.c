@@ -18,12 +18,12 @@
 #define CHANGE(s) "{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"" s "\", \"id\": \"j1\"}}\r\n"
 #define BURST(s1, s2) { PEER_RAW, CHANGE(s1) CHANGE(s2), 0 } /* in one packet */
 #define OK { PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }
-#define STARTS { PEER_EXPECT, "\"snapshot-save\", \"arguments\": {\"job-id\": \"j1\"}", 0 }
+#define STARTS { PEER_EXPECT, "\"snapshot-save\",\"arguments\":{\"job-id\":\"j1\"}", 0 }
 #define JOBS(what) PEER_ASKED("query-jobs", "{\"return\": [{\"current-progress\": 1, \"status\": \"running\", " \
 	"\"total-progress\": 9, \"type\": \"stream\", \"id\": \"other\"}" what "], \"id\": $ID}")
 #define JOB(status, more) JOBS(", {\"current-progress\": 3, \"status\": \"" status "\", \"total-progress\": 4, " \
 	"\"type\": \"snapshot-save\", \"id\": \"j1\"" more "}")
-#define DISMISS { PEER_EXPECT, "{\"execute\": \"job-dismiss\", \"arguments\": {\"id\": \"j1\"}", 0 }, STATUS("null"), OK
+#define DISMISS { PEER_EXPECT, "{\"execute\":\"job-dismiss\",\"arguments\":{\"id\":\"j1\"}", 0 }, STATUS("null"), OK
 #define ARGS "{\"job-id\": \"j1\"}"
 
 static struct mon *opened(struct peer *p, const struct peer_step *steps)
@@ -221,8 +221,8 @@ static void by_hand(void **state)
 	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, STARTS, STATUS("created"), STATUS("running"), OK,
 		{ PEER_SEND, "{\"event\": \"JOB_STATUS_CHANGE\", \"data\": {\"status\": \"ready\", \"id\": \"j2\"}}", 0 },
 		STATUS("ready"), { PEER_SEND, "{\"event\": \"BLOCK_JOB_READY\", \"data\": {}}", 0 },
-		{ PEER_EXPECT, "\"job-complete\", \"arguments\": {\"id\": \"j1\"}", 0 }, OK, STATUS("waiting"), STATUS("pending"),
-		{ PEER_EXPECT, "\"job-finalize\", \"arguments\": {\"id\": \"j1\"}", 0 }, OK,
+		{ PEER_EXPECT, "\"job-complete\",\"arguments\":{\"id\":\"j1\"}", 0 }, OK, STATUS("waiting"), STATUS("pending"),
+		{ PEER_EXPECT, "\"job-finalize\",\"arguments\":{\"id\":\"j1\"}", 0 }, OK,
 		{ PEER_SEND, "{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {}}", 0 }, STATUS("concluded"),
 		JOB("concluded", ""), DISMISS, { 0 } });
 

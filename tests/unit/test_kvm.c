@@ -29,7 +29,7 @@
 
 static bool asks(const char *line, const char *command)
 {
-	auto_free char *want = str_fmt("\"execute\": \"%s\"", command);
+	auto_free char *want = str_fmt("\"execute\":\"%s\"", command);
 
 	return strstr(line, want) != NULL;
 }
@@ -45,7 +45,7 @@ static const char *answer(const char *line)
 	if (asks(line, "query-commands"))
 		return "[{\"name\": \"stop\"}, {\"name\": \"snapshot-save\"}]";
 	if (asks(line, "device-list-properties"))
-		return strstr(line, ": \"vmgenid\"") || strstr(line, ": \"ide-hd\"") ? "[{\"name\": \"x\", \"type\": \"y\"}]" : NULL;
+		return strstr(line, ":\"vmgenid\"") || strstr(line, ":\"ide-hd\"") ? "[{\"name\": \"x\", \"type\": \"y\"}]" : NULL;
 	if (asks(line, "query-kvm"))
 		return "{\"enabled\": false, \"present\": true}";
 	if (asks(line, "query-command-line-options"))
@@ -71,14 +71,14 @@ static void converse(int fd)
 	dprintf(fd, "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7, \"minor\": 2, \"micro\": 9}, \"package\": \"P\"}, "
 		    "\"capabilities\": []}}\n");
 	while (fgets(line, sizeof line, in)) {
-		const char *id = strstr(line, "\"id\": "), *a = answer(line);
+		const char *id = strstr(line, "\"id\":"), *a = answer(line);
 
 		if (str_eq(getenv("FAKE"), "early")) {
 			fprintf(stderr, "qemu-system-z80: -device x,y: it broke\nand more\n\n");
 			_exit(3);
 		}
 		dprintf(fd, a ? "{\"return\": %s, \"id\": %lld}\n" : "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no%s\"}, \"id\": %lld}\n",
-			a ? a : "", id ? atoll(id + 6) : 0ll);
+			a ? a : "", id ? atoll(id + 5) : 0ll);
 	}
 	fclose(in);
 }

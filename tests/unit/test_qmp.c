@@ -125,9 +125,9 @@ static void calls(void **state)
 	struct peer p;
 	struct mon *m = opened(&p, (struct peer_step[]){
 		PEER_GREETS,
-		{ PEER_EXPECT, "{\"execute\": \"query-x\", \"arguments\": {\"a\": 1}, \"id\": ", 0 },
+		{ PEER_EXPECT, "{\"execute\":\"query-x\",\"arguments\":{\"a\":1},\"id\":", 0 },
 		{ PEER_BYTES, "{\"id\": $ID, \"return\": {\"status\": \"running\"}}", 0 },
-		{ PEER_EXPECT, "{\"execute\": \"query-y\", \"id\": ", 0 },
+		{ PEER_EXPECT, "{\"execute\":\"query-y\",\"id\":", 0 },
 		{ PEER_SPLIT, "{\"return\": [1, 2, 3], \"later\": {\"x\": [\"}\"]}, \"id\": $ID}", 7 },
 		{ 0 } });
 
@@ -216,7 +216,7 @@ static void asks_ahead(void **state)
 	struct peer p;
 	struct mon *m = opened(&p, (struct peer_step[]){
 		PEER_GREETS,
-		{ PEER_EXPECT, "{\"execute\": \"a\", \"arguments\": {\"n\": 1}, \"id\": ", 0 },
+		{ PEER_EXPECT, "{\"execute\":\"a\",\"arguments\":{\"n\":1},\"id\":", 0 },
 		{ PEER_SEND, "{\"return\": 1, \"id\": $ID}", 0 },
 		PEER_ASKED("b", "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no b\"}, \"id\": $ID}"),
 		PEER_ASKED("c", "{\"return\": 3, \"id\": $ID}"),
@@ -257,6 +257,40 @@ static void forgets_what_it_asked(void **state)
 	assert_int_equal(mon_call(m, "stop", NULL, SOON, NULL, &e), 0);
 	assert_int_equal(mon_call(m, "query-x", NULL, SOON, &doc, &e), 0);
 	assert_string_equal(json_str(json_root(doc), ""), "after");
+	closed(&p, m);
+}
+
+/* A command that was sent ahead of a failure is sent again by the next try: its old answer is nobody's. */
+static void forgets_on_demand(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		PEER_ASKED("add-x", "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no x\"}, \"id\": $ID}"),
+		PEER_ASKED("add-x", "{\"return\": {}, \"id\": $ID}"),
+		{ 0 } });
+
+	(void)state;
+	mon_ahead(m, "add-x", NULL, SOON);
+	mon_ahead_forget(m);
+	mon_ahead(m, "add-x", NULL, SOON);
+	assert_int_equal(mon_call(m, "add-x", NULL, SOON, NULL, &e), 0);
+	closed(&p, m);
+}
+
+/* No blanks between tokens on the wire, and every one within a text. */
+static void says_it_short(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){
+		PEER_GREETS,
+		{ PEER_EXPECT, "{\"execute\":\"x\",\"arguments\":{\"a b\":[\" c, \\\" d\\\\\",1,\"\\\\\\\"\"],\"e\":{\"f\":null}},\"id\":1}\n", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } });
+
+	(void)state;
+	assert_int_equal(mon_call(m, "x", "{\"a b\": [\" c, \\\" d\\\\\", 1, \"\\\\\\\"\" ], \"e\" : {\"f\":  null}}", SOON, NULL, &e), 0);
 	closed(&p, m);
 }
 
@@ -419,7 +453,7 @@ static void raw(void **state)
 	struct err e = { 0 };
 	struct peer p;
 	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
-		{ PEER_EXPECT, "{\"execute\": \"q\", \"arguments\": {\"a\": [1, {}]}, \"id\": ", 0 },
+		{ PEER_EXPECT, "{\"execute\":\"q\",\"arguments\":{\"a\":[1,{}]},\"id\":", 0 },
 		{ PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": $ID}", 0 }, { 0 } });
 
 	(void)state;
@@ -697,6 +731,8 @@ int main(void)
 		cmocka_unit_test(breaks),
 		cmocka_unit_test(asks_ahead),
 		cmocka_unit_test(forgets_what_it_asked),
+		cmocka_unit_test(forgets_on_demand),
+		cmocka_unit_test(says_it_short),
 		cmocka_unit_test(answers_twice),
 		cmocka_unit_test(broken_inside),
 		cmocka_unit_test(hangs),

@@ -500,7 +500,7 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 /* Off: nobody looks on, so disk after disk will do. */
 static int create_off(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
-	return native_create(vm, s, e) < 0 ? e->code : overlays_make(vm, s, e);
+	return native_create(vm, s, e) < 0 ? e->code : overlays_make(vm, s, NULL, NULL, e);
 }
 
 static int take(struct fermata_vm *vm, const struct plan *p, const struct fermata_snap *s, struct err *e)

@@ -49,16 +49,14 @@ static void put_cache(struct json_out *w, const struct json *cache)
 	json_obj_end(w);
 }
 
-/* QEMU reads its monitor byte by byte, some 2 us each: nothing is said that it does not do by itself. */
-int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
-	const char *backing, struct err *e)
+/* QEMU reads its monitor byte by byte, some 2.5 us each: nothing is said that it does not do by itself. */
+static void put_node(struct buf *b, const struct disk_state *d, const char *node, const char *file, bool raw, const char *backing)
 {
-	auto_buf struct buf b = { 0 };
 	struct json_out w;
 	char file_node[48];
 
 	snprintf(file_node, sizeof file_node, "%s.file", node);
-	json_out_init(&w, &b, false);
+	json_out_init(&w, b, false);
 	json_obj(&w, NULL);
 	json_put_str(&w, "driver", raw ? "raw" : "qcow2");
 	json_put_str(&w, "node-name", node);
@@ -75,6 +73,14 @@ int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node
 		json_put_str(&w, "discard", d->def->discard);
 	json_obj_end(&w);
 	json_obj_end(&w);
+}
+
+int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
+	const char *backing, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+
+	put_node(&b, d, node, file, raw, backing);
 	return call(vm, "blockdev-add", &b, e);
 }
 
@@ -170,22 +176,60 @@ static int switch_frozen(struct fermata_vm *vm, const struct disks *ds, const st
 	return rc < 0 ? err_at(e, "quiesce") : 0;
 }
 
-int diskshot_prepare(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+/* The overlays of @s, on their way into QEMU. */
+struct adding {
+	struct fermata_vm *vm;
+	const struct disks *ds;
+	const struct fermata_snap *s;
+};
+
+static void put_overlay(const struct adding *a, size_t j, struct buf *b)
 {
-	if (overlays_make(vm, s, e) < 0)
+	const struct fermata_snap_disk *d = &a->s->disks[j];
+	char node[40];
+
+	snprintf(node, sizeof node, "%s.%u", d->disk, node_next(a->ds, d->disk));
+	put_node(b, &a->ds->d[disk_index(a->ds, d->disk)], node, d->overlay, false, NULL);
+}
+
+static void send_overlay(void *ctx, size_t j)
+{
+	const struct adding *a = ctx;
+	auto_buf struct buf b = { 0 };
+
+	put_overlay(a, j, &b);
+	if (!b.oom)
+		mon_ahead(kvm_mon(a->vm->kvm), "blockdev-add", b.p, deadline_in(CALL_MS));
+}
+
+/*
+ * Each goes to QEMU as soon as it is made, and QEMU opens it while the next one is. What was sent when one fails is
+ * answered before the question for the nodes with which create_undo() begins, since QEMU does one thing after the other.
+ */
+static int add_overlays(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+{
+	struct adding a = { vm, ds, s };
+
+	if (overlays_make(vm, s, send_overlay, &a, e) < 0)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++) {
-		const struct fermata_snap_disk *d = &s->disks[j];
-		size_t i = disk_index(ds, d->disk);
-		char node[40];
+		auto_buf struct buf b = { 0 };
 
-		if (!d->external)
+		if (!s->disks[j].external)
 			continue;
-		snprintf(node, sizeof node, "%s.%u", d->disk, node_next(ds, d->disk));
-		if (node_add(vm, &ds->d[i], node, d->overlay, false, NULL, e) < 0)
-			return err_at(e, "%s", d->disk);
+		put_overlay(&a, j, &b);
+		if (call(vm, "blockdev-add", &b, e) < 0)
+			return err_at(e, "%s", s->disks[j].disk);
 	}
 	return 0;
+}
+
+int diskshot_prepare(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+{
+	if (add_overlays(vm, ds, s, e) == 0)
+		return 0;
+	mon_ahead_forget(kvm_mon(vm->kvm)); /* another try may send the same again */
+	return e->code;
 }
 
 int diskshot_live(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms, struct err *e)

@@ -140,20 +140,23 @@ static bool in_one_folder(const char *a, const char *b)
 	return base_of(a) - a == base_of(b) - b && !strncmp(a, b, (size_t)(base_of(a) - a));
 }
 
-int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_made_fn *made, void *ctx, struct err *e)
 {
 	const char *last = NULL;
 
 	for (size_t j = 0; j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
 
-		if (!d->external || d->reused)
+		if (!d->external)
 			continue;
 		/* A folder is flushed once for all that is made in it. */
-		if ((last && !in_one_folder(last, d->overlay) && flush_name(last, e) < 0) ||
-			make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, e) < 0)
+		if (!d->reused && ((last && !in_one_folder(last, d->overlay) && flush_name(last, e) < 0) ||
+				make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, e) < 0))
 			return err_at(e, "%s", d->disk);
-		last = d->overlay;
+		if (!d->reused)
+			last = d->overlay;
+		if (made)
+			made(ctx, j);
 	}
 	return last ? flush_name(last, e) : 0;
 }

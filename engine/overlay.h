@@ -16,8 +16,13 @@ int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, b
 /* QEMU, which may run as another user, must be able to open what we make. */
 int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e) MUST_CHECK;
 
-/* The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays. */
-int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+/*
+ * The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays.
+ * @made: or NULL; called for each external disk (number @j of @s) as soon as its overlay can be opened. Its name is
+ * durable only when this returns.
+ */
+typedef void overlay_made_fn(void *ctx, size_t j);
+int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_made_fn *made, void *ctx, struct err *e) MUST_CHECK;
 
 /* -EOPNOTSUPP: dirty bitmap @bitmap of @file would not see what is written to an overlay. */
 int bitmap_stays(const char *file, const char *bitmap, struct err *e);

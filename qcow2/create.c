@@ -105,13 +105,12 @@ static int plan(struct qcow2 *q, const struct qcow2_create *o, struct layout *l,
 	return 0;
 }
 
-/* Runs of consecutive offsets: the refcount table, L1, and L2 tables all look like this. */
+/* Runs of consecutive offsets: the refcount table, L1, and L2 tables all look like this. Behind them is zero already. */
 static int write_pointers(struct qcow2 *q, uint64_t at, uint64_t n, uint64_t first, uint64_t flags, struct err *e)
 {
-	uint64_t end = q_clusters(q, n * 8) << q->h.cluster_bits;
 	uint8_t t[SECTOR];
 
-	for (uint64_t i = 0; i * 8 < end; at += sizeof t) {
+	for (uint64_t i = 0; i < n; at += sizeof t) {
 		for (size_t k = 0; k < sizeof t; k += 8, i++)
 			put_be64(t + k, i < n ? (first + (i << q->h.cluster_bits)) | flags : 0);
 		if (txn_write(q, at, t, sizeof t, e) < 0)
@@ -130,11 +129,12 @@ static int write_blocks(struct qcow2 *q, const struct layout *l, struct err *e)
 	for (uint64_t i = 0; i < l->n_blocks; i++, at += q->cluster) {
 		uint64_t used = l->total - i * per < per ? l->total - i * per : per;
 
-		if (!i || used < per)
-			memset(blk, 0, q->cluster);
-		for (uint64_t k = 0; k < used && (!i || used < per); k++)
+		for (uint64_t k = 0; k < used && !i; k++)
 			refblock_set(blk, q->h.refcount_order, k, 1);
-		if (txn_write(q, at, blk, q->cluster, e) < 0)
+		/* The last one may be shorter: of its last sector only what is used. */
+		for (uint64_t k = used; i && k < per && k << q->h.refcount_order & (SECTOR * 8 - 1); k++)
+			refblock_set(blk, q->h.refcount_order, k, 0);
+		if (txn_write(q, at, blk, ((used << q->h.refcount_order) + SECTOR * 8 - 1) / (SECTOR * 8) * SECTOR, e) < 0)
 			return e->code;
 	}
 	return 0;
@@ -168,11 +168,10 @@ static int write_tables(struct qcow2 *q, const struct layout *l, struct err *e)
 	q->h.rt_clusters = (uint32_t)l->n_rt;
 	q->h.l1_size = (uint32_t)l->l1_entries;
 	q->h.l1_off = l->n_l1 ? l1 : 0;
-	if (write_pointers(q, q->h.rt_off, l->n_blocks, blocks, 0, e) < 0 || write_blocks(q, l, e) < 0)
-		return e->code;
-	/* Without preallocation the L1 table is empty; it is written so that old content of a block device goes. */
-	if (write_pointers(q, l1, l->n_l2 ? l->l1_entries : 0, l2, OFLAG_COPIED, e) < 0 ||
-		(!l->n_l2 && dev_zero(q->dev, l1, l->n_l1 << b, e) < 0))
+	/* All of it in a file is a hole until something is written; on a block device, old content goes. */
+	if (dev_zero(q->dev, q->h.rt_off, l2 - q->h.rt_off, e) < 0 ||
+		write_pointers(q, q->h.rt_off, l->n_blocks, blocks, 0, e) < 0 || write_blocks(q, l, e) < 0 ||
+		write_pointers(q, l1, l->n_l2 ? l->l1_entries : 0, l2, OFLAG_COPIED, e) < 0)
 		return e->code;
 	return write_l2(q, l, l2, data, e) < 0 || txn_write_done(q, e) < 0 ? e->code : 0;
 }

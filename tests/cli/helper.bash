@@ -100,8 +100,12 @@ refused() {
 	grep -qF -- "$words" err || fail "$*: no '$words' in: $(cat err)"
 }
 
-# It has ended; a parent may not have asked for it yet
-dead() { [ ! -e "/proc/$1" ] || grep -qs '^State:.Z' "/proc/$1/status"; }
+# It has ended; a parent may not have asked for it yet, but its last thread, until which it holds its locks, is gone
+dead() {
+	local status
+	status=$(cat "/proc/$1/status" 2>/dev/null) || return 0
+	[[ $status == *State:?Z* && $status != *Threads:?[2-9]* && $status != *Threads:?1[0-9]* ]]
+}
 
 # Wait until a command succeeds, a minute at least.
 await() {

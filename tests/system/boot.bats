@@ -242,7 +242,7 @@ guarded() {
 		[ "$(status_of w failed)" = 0 ]
 		fermata destroy w
 	done
-	[ "$n_cut" -ge 5 ]
+	most_cut
 	assert_images_ok w
 }
 

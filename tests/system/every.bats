@@ -228,7 +228,12 @@ all_or_none_use() {
 		not is_pending w
 		# Every disk is in use as before, or on an overlay of its own on what "a" has frozen.
 		all_or_none_use "[.]a-1[.]" || all_or_none_use "[.]b-2[.]" || all_or_none_use "[.]a-"
-		state_is w running && assert_one_instant w "$from" || { state_is w "shut off" || fermata destroy w; boots_as_one; }
+		if state_is w running; then
+			assert_one_instant w "$from"
+		else
+			state_is w "shut off" || fermata destroy w
+			boots_as_one
+		fi
 	done
 	fermata destroy w
 	contents >/dev/null

@@ -10,7 +10,7 @@ kill_in() {
 	shift
 	pid=$(vm_pid w)
 	fermata "$@" >"$FERMATA_ROOT/out" 2>&1 &
-	end=$((SECONDS + 10))
+	end=$((SECONDS + 120))
 	until is_pending w || [ $SECONDS -gt $end ] || ! kill -0 $! 2>/dev/null; do :; done
 	sleep "$(printf '0.%03d' "$ms")"
 	kill -KILL "$pid"

@@ -172,7 +172,7 @@ flip() {
 		assert_nothing k 4
 		assert_one_instant w "$from"
 	done
-	[ $n_cut -gt 8 ]
+	most_cut
 }
 
 # take NAME [ARGS...]: a checkpoint; between which counters its instant lies is kept
@@ -335,7 +335,7 @@ assert_present() {
 			assert_one_instant w "$from"
 		fi
 	done
-	[ $n_cut -gt 8 ]
+	most_cut
 	fermata destroy w
 	total=$(calls_of snapshot-revert w k1)
 	for i in $(moments "$total" 6); do

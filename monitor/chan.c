@@ -89,6 +89,9 @@ int chan_fill(struct chan *c, struct err *e)
 		return chan_break(c, e);
 	}
 	room = c->in.cap - c->in.n - 1; /* one stays for the buffer's NUL */
+	/* A sender that keeps up fills all of the room in one call: no more than shows that it is too much. */
+	if (room > CHAN_LINE_MAX + 1 - (c->in.n - c->start))
+		room = CHAN_LINE_MAX + 1 - (c->in.n - c->start);
 	do
 		n = recv(c->fd, p, room, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);

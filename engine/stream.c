@@ -56,7 +56,7 @@ struct stream {
 };
 
 #define FAIL(s, code, fmt, ...)                                                                                            \
-	((s)->rc = err_set((s)->e, code, "cannot bake: " fmt " at byte %llu of QEMU's stream", ##__VA_ARGS__,              \
+	((s)->rc = err_set((s)->e, code, fmt " at byte %llu of QEMU's stream", ##__VA_ARGS__,              \
 		 (unsigned long long)(s)->mark))
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */
@@ -242,7 +242,7 @@ static int take_blocks(struct stream *s, uint64_t left)
 			if (s->main || b->size != s->ram) {
 				FAIL(s, -EOPNOTSUPP, "memory block '%s' of %llu bytes is neither firmware nor the guest's %llu bytes",
 					b->name, (unsigned long long)b->size, (unsigned long long)s->ram);
-				return err_hint(s->e, "a device with memory of its own, such as a display, cannot be baked");
+				return err_hint(s->e, "memory of a device, as a display has, and variables of a firmware cannot be baked");
 			}
 			s->main = b;
 		}
@@ -529,7 +529,7 @@ static int check_devices(struct stream *s, uint64_t start)
 		at = behind + 4; /* its version */
 	}
 	if (rc < 0)
-		return err_at(s->e, "cannot bake: what QEMU's stream says about devices");
+		return err_at(s->e, "what QEMU's stream says about devices");
 	if (!at || !is_footer(p + eof - 5, id))
 		return FAIL(s, -EUCLEAN, "the last device does not end that begins");
 	/* Without any description QEMU complains; nobody reads it. */
@@ -547,7 +547,7 @@ int stream_bake(const struct stream_in *in, uint64_t ram, struct dev *out, struc
 	if (!s)
 		return err_nomem(e, "bake");
 	if (!ram || ram % PAGE)
-		return err_set(e, -EINVAL, "cannot bake: %llu bytes are no memory", (unsigned long long)ram);
+		return err_set(e, -EINVAL, "%llu bytes are no memory", (unsigned long long)ram);
 	s->in = in;
 	s->out = out;
 	s->devices = devices;

@@ -476,14 +476,19 @@ static void test_edges(void **state)
 static void cuts(make *m)
 {
 	auto_buf struct buf b = { 0 };
+	size_t all;
 
 	m(&b);
-	for (size_t n = b.n; n--;) {
+	all = b.n;
+	for (size_t n = all; n--;) {
 		auto_logdev struct logdev *out = logdev_new(NULL, 0);
 		auto_buf struct buf devs = { 0 };
 		struct err e;
 		int rc;
 
+		/* Within a page or what fills a gap all cuts are alike. */
+		if (n > 32 && n + 32 < all && n % 61 && !memcmp(b.p + n - 32, b.p + n - 31, 62))
+			continue;
 		b.n = n;
 		rc = bake(&b, RAM, 0, &out->dev, &devs, &e);
 		assert_true(rc == -ENODATA || rc == -EUCLEAN);

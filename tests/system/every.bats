@@ -141,7 +141,8 @@ boots_as_one() {
 kill_qemu() {
 	local pid
 	pid=$(vm_pid w)
-	[ -z "$pid" ] || kill -KILL "$pid"
+	# On the way back it may have been ended already.
+	[ -z "$pid" ] || kill -KILL "$pid" || true
 	[ -z "$pid" ] || wait_gone "$pid"
 }
 

@@ -96,7 +96,8 @@ assert_nothing() {
 	for n in 1 2 3 4 5; do
 		wait_counter_above w $((n * 15)) 60 "$(mark w)"
 		fermata snapshot-create-as w g$n --instant
-		[ "$(stat -c %s "$(ram_of g$n)")" -lt $((24 << 20)) ]
+		# At most what the guest fills, and some that it has for itself, however long it has run.
+		[ "$(stat -c %s "$(ram_of g$n)")" -lt $((48 << 20)) ]
 		back_to g$n
 	done
 	fermata snapshot-info w g5 | grep -qxE "RAM Base: +$(ram_of g0)"
@@ -262,7 +263,8 @@ kill_everywhere() {
 		cut_at "$n" snapshot-create-as w "k$n" "$@"
 		if [ $((turn % 3)) = 0 ]; then
 			pid=$(vm_pid w)
-			[ -z "$pid" ] || { kill -KILL "$pid" && wait_gone "$pid"; }
+			# In a handover it may have ended by itself.
+			[ -z "$pid" ] || { kill -KILL "$pid" || true; wait_gone "$pid"; }
 		fi
 		echo "cut at $n of $total, $(sed -n "${n}p" "$FERMATA_ROOT/calls")"
 		fermata recover w
@@ -312,7 +314,7 @@ kill_everywhere() {
 			state_is w running || vm_start w
 			from=$(mark w)
 			status=0
-			timeout 60 strace -qq -o /dev/null -e "inject=$name:error=$error:when=$nth" "$FERMATA_BIN" --root "$FERMATA_ROOT" \
+			timeout 180 strace -qq -o /dev/null -e "inject=$name:error=$error:when=$nth" "$FERMATA_BIN" --root "$FERMATA_ROOT" \
 				snapshot-create-as w k --instant=$how >"$FERMATA_ROOT/out" 2>"$FERMATA_ROOT/err" || status=$?
 			echo "$how $call: $status $(cat "$FERMATA_ROOT/err")"
 			[ $status != 0 ] || fermata snapshot-info w k | grep -q '^RAM: '
@@ -396,6 +398,10 @@ assert_no_standby() {
 	assert_no_orphans
 }
 
+one_at_most() {
+	[ "$(pgrep -cf "guest=w .*$FERMATA_ROOT")" -le 1 ]
+}
+
 @test "standby: cut off anywhere, nobody waits in vain and the guest goes on" {
 	need_strace
 	witness_vm w 2 size=16 fill=4
@@ -426,7 +432,7 @@ assert_no_standby() {
 	done
 	fermata standby w --end || true
 	assert_no_standby
-	[ "$(pgrep -cf "guest=w .*$FERMATA_ROOT")" -le 1 ]
+	wait_until 10 one_at_most
 	fermata destroy w
 	assert_images_ok w
 }

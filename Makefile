@@ -162,7 +162,7 @@ lib-y += engine/savevm.o engine/native.o engine/nvram.o engine/adopt.o engine/ca
 lib-y += engine/create.o engine/remove.o engine/revert.o engine/overlay.o engine/diskshot.o engine/verify.o engine/revert_ext.o engine/remove_ext.o
 lib-y += engine/block_start.o engine/blockjob.o engine/block_off.o engine/images.o
 lib-$(CONFIG_BOOT) += engine/boot.o
-lib-$(CONFIG_MEMORY) += engine/memfile.o engine/memory.o engine/save.o engine/checkpoint.o engine/ram.o engine/instant.o engine/handover.o engine/standby.o
+lib-$(CONFIG_MEMORY) += engine/memfile.o engine/memory.o engine/save.o engine/checkpoint.o engine/live.o engine/ram.o engine/instant.o engine/handover.o engine/standby.o
 lib-$(CONFIG_MEMORY) += engine/stream.o engine/bake.o
 
 # init: the program

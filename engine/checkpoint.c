@@ -8,6 +8,7 @@
 #include "engine/diskshot.h"
 #include "engine/handover.h"
 #include "engine/instant.h"
+#include "engine/live.h"
 #include "engine/overlay.h"
 #include "engine/revert_ext.h"
 #include "engine/standby.h"
@@ -35,7 +36,7 @@ uint64_t checkpoint_pause_us(struct mon *m)
 		if (!strcmp(ev->name, "STOP"))
 			from = ev->usec;
 		if (!strcmp(ev->name, "RESUME") && from)
-			took = ev->usec - from;
+			took += ev->usec - from;
 	}
 	return took > 0 ? (uint64_t)took : 0;
 }
@@ -51,6 +52,10 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 
 	if (fermata_snap_instant(s))
 		return vm->handover ? handover_take(vm, s, e) : instant_take(vm, ds, s, e);
+	if (vm->live && ran && live_choose(vm, e) < 0)
+		return e->code;
+	if (vm->way != FERMATA_STOPPED)
+		return live_take(vm, ds, s, e);
 	if (mem_out_open(s->memory, false, false, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
 		kvm_guard_call(recover_now, vm, &guard, e) < 0)
 		return e->code;
@@ -73,12 +78,20 @@ void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s)
 	auto_mem_in struct mem_in in = { .fd = -1 }, part = { .fd = -1 };
 	auto_free char *tmp = mem_tmp(s->memory);
 	struct err ignored;
+	char *other;
 
 	if (memory_open(s->memory, s, &in, &ignored) == 0)
 		return;
 	if (tmp && memory_open(tmp, s, &part, &ignored) == 0 && rename(tmp, s->memory) == 0)
 		return;
-	vm_notice(vm, "'%s': its memory is not whole: the disks' part is kept, as a disk snapshot", s->name);
+	/* What it was to replace stays, and has the name. */
+	if (vm->rec->pending.replaces && (other = str_fmt("%s~%llu", s->name, (unsigned long long)s->id))) {
+		free(s->name);
+		s->name = other;
+		s->parent = vm->rec->current;
+		vm->rec->pending.replaces = 0;
+	}
+	s->adopted = false;
 	checkpoint_drop(vm, s);
 	s->memory[0] = '\0';
 	if (fermata_snap_instant(s))
@@ -87,6 +100,11 @@ void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s)
 		s->ram_base[0] = '\0';
 	s->kind = FERMATA_DISK_EXTERNAL;
 	s->state = FERMATA_SNAP_DISK;
+}
+
+void checkpoint_kept(struct fermata_vm *vm, const struct fermata_snap *s)
+{
+	vm_notice(vm, "'%s': its memory is not whole: the disks' part is kept, as a disk snapshot", s->name);
 }
 
 void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s)

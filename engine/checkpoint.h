@@ -23,6 +23,9 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 /* The disks of the pending one have switched. If its memory is not whole, what is left is a disk snapshot, and @s says so. */
 void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s);
 
+/* The user is to hear that it is kept so. */
+void checkpoint_kept(struct fermata_vm *vm, const struct fermata_snap *s);
+
 /* Remove what the pending one has written of its memory. */
 void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s);
 

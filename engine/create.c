@@ -9,6 +9,7 @@
 #include "engine/checkpoint.h"
 #include "engine/diskshot.h"
 #include "engine/internal.h"
+#include "engine/live.h"
 #include "engine/overlay.h"
 #include "engine/standby.h"
 #include "lib/file.h"
@@ -474,10 +475,23 @@ int create_undo(struct fermata_vm *vm, struct err *e)
 	return pending_end(vm, e);
 }
 
+/* A live one failed with its disks switched: what it has made of them is taken back while the guest runs. */
+static int fail_live(struct fermata_vm *vm, struct err *e)
+{
+	struct err also;
+
+	if (live_undo(vm, &also) == 0)
+		return e->code;
+	err_also(e, "and could not undo the disks' part: %s", also.msg);
+	if (also.code == FERMATA_PENDING || vm->rec->pending.op != PENDING_NONE)
+		e->code = FERMATA_PENDING;
+	return err_hint(e, "the next command tries again, or 'fermata snapshot-list %s' shows it as a disk snapshot", vm->name);
+}
+
 /* It failed: back to how things were, and the guest must be in the state it was in. */
 static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 {
-	bool file = vm->rec->pending.snap->kind == FERMATA_CHECKPOINT_EXTERNAL, written = false;
+	bool file = vm->rec->pending.snap->kind == FERMATA_CHECKPOINT_EXTERNAL, written = false, whole = false;
 	struct err also;
 
 	if (e->code == FERMATA_PENDING)
@@ -486,6 +500,9 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 		err_also(e, "and could not let the guest go on: %s", also.msg);
 	if (!vm_alive(vm))
 		vm_hang_up(vm);
+	if (CONFIG_MEMORY && vm->way != FERMATA_STOPPED && vm_alive(vm) && create_is_whole(vm, &whole, &also) == 0 && whole &&
+		vm->rec->pending.snap->kind != FERMATA_CHECKPOINT_EXTERNAL)
+		return fail_live(vm, e);
 	/* QEMU may have died after the transaction: what the guest has written since is not ours to drop. */
 	if (file && !vm_alive(vm) && overlays_written(vm->rec->pending.snap, &written, &also) == 0 && written)
 		e->code = FERMATA_PENDING;
@@ -569,6 +586,12 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 	p.memory = p.live && !c->disk_only;
 	vm->frozen_ms = vm->pause_us = 0;
 	vm->handover = c->handover;
+	vm->live = c->live;
+	vm->way = FERMATA_STOPPED;
+	if (c->live && (!p.file || c->instant)) {
+		err_set(e, -EINVAL, "%s: --live is for a checkpoint whose memory is written to a file", vm->name);
+		return err_hint(e, "--memspec says so; --instant has a short pause of its own");
+	}
 	if (p.file && !p.memory)
 		return err_set(e, -EINVAL, "%s: %s", vm->name, p.live ? "--memspec and --disk-only exclude each other" :
 			"the VM is off: it has no memory to keep");

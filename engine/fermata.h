@@ -335,6 +335,7 @@ struct fermata_create {
 	const char *memory;      /* ... this one; NULL: a new name in snapshot-dir, or beside the record */
 	bool instant;            /* ... so that a revert maps it, in the same short time whatever its size */
 	bool handover;           /* ... and the guest goes on in a second QEMU, at once: where memory-mode = instant allows it */
+	bool live;               /* ... while the guest runs on, if there is a way */
 	bool reuse;              /* overlays are there already, made for this */
 	bool quiesce;            /* freeze the guest's file systems around the instant */
 	uint64_t freeze_ms;      /* for the freeze at most */
@@ -347,6 +348,14 @@ uint64_t fermata_frozen_ms(const struct fermata_vm *vm);
 
 /* How long the last checkpoint with its memory in a file kept the guest, by QEMU's clock. 0: it did not run. */
 uint64_t fermata_pause_us(const struct fermata_vm *vm);
+
+/* How the last one with --live was taken. */
+enum fermata_way {
+	FERMATA_STOPPED,    /* the guest stood meanwhile */
+	FERMATA_BACKGROUND, /* of the instant in which it began, the guest running on */
+	FERMATA_PRECOPY,    /* of the instant in which it ended */
+};
+enum fermata_way fermata_live_way(const struct fermata_vm *vm);
 
 /*
  * Take a checkpoint (VM running or paused) or an internal disk snapshot (VM off) of every writable disk: on all of

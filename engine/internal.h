@@ -30,6 +30,8 @@ struct fermata_vm {
 	bool adopted; /* the images were searched for snapshots that others made */
 	uint64_t frozen_ms; /* how long the last snapshot kept the guest's file systems frozen */
 	uint64_t pause_us;  /* ... and the guest itself */
+	bool live;          /* a checkpoint is to be taken while the guest runs */
+	enum fermata_way way;
 	bool handover;      /* an instant checkpoint takes the memory's own file */
 	struct kvm *kvm;
 	struct kvm_caps *caps;

@@ -26,12 +26,12 @@ static int ask(struct fermata_vm *vm, const char *command, const char *args, str
 	return mon_call(monitor(vm), command, args, deadline_in(CALL_MS), NULL, e);
 }
 
-static int cancelled(const struct fermata_vm *vm, struct err *e)
+int memory_cancelled(const struct fermata_vm *vm, struct err *e)
 {
 	return vm->host->cancel && *vm->host->cancel ? err_set(e, -ECANCELED, "cancelled") : 0;
 }
 
-static void show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total)
+void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total)
 {
 	char label[80], size[TEXT_SIZE_MAX], rate[TEXT_SIZE_MAX];
 	uint64_t ms = clock_mono_ms() - from_ms;
@@ -48,8 +48,8 @@ int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint6
 {
 	/* Every 64 MiB: what a clock says costs nothing, but writing to a terminal does. */
 	if (vm->host->progress && done % (64 * MEM_CHUNK) == 0)
-		show(vm, what, from_ms, done, total);
-	return cancelled(vm, e);
+		memory_show(vm, what, from_ms, done, total);
+	return memory_cancelled(vm, e);
 }
 
 int memory_check(struct fermata_vm *vm, const char *path, struct err *e)
@@ -103,7 +103,7 @@ static int settle_as(struct fermata_vm *vm, const char *command, bool load, stru
 	}
 }
 
-static int settle(struct fermata_vm *vm, const char *command, struct err *e)
+int memory_settle(struct fermata_vm *vm, const char *command, struct err *e)
 {
 	return settle_as(vm, command, false, e);
 }
@@ -116,7 +116,7 @@ int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	if (ask(vm, "migrate_cancel", NULL, &ignored) == 0 && settle(vm, "query-migrate", &ignored) == -ETIMEDOUT) {
+	if (ask(vm, "migrate_cancel", NULL, &ignored) == 0 && memory_settle(vm, "query-migrate", &ignored) == -ETIMEDOUT) {
 		*e = ignored;
 		return e->code;
 	}
@@ -128,8 +128,7 @@ int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
 	return ran ? 0 : kvm_stop(k, deadline_in(CALL_MS), e);
 }
 
-/* Give QEMU @fd under the name that the commands use, and close it here. */
-static int give(struct fermata_vm *vm, int *fd, struct err *e)
+int memory_give(struct fermata_vm *vm, int *fd, struct err *e)
 {
 	int rc = mon_call_fd(monitor(vm), "getfd", "{\"fdname\":\"fermata\"}", *fd, deadline_in(CALL_MS), NULL, e);
 
@@ -163,18 +162,18 @@ static int copy(struct fermata_vm *vm, const char *what, int in, struct mem_out 
 	while (n) {
 		struct pollfd p = { .fd = in, .events = POLLIN };
 
-		if (cancelled(vm, e) < 0)
+		if (memory_cancelled(vm, e) < 0)
 			return e->code;
 		if (clock_mono_ms() - shown >= LOOK_MS) {
 			shown = clock_mono_ms();
-			show(vm, what, from, o->bytes, total);
+			memory_show(vm, what, from, o->bytes, total);
 		}
 		if (poll(&p, 1, LOOK_MS) < 0 && errno != EINTR)
 			return err_sys(e, errno, "cannot wait for QEMU");
 		if (p.revents && mem_out_take(o, in, &n, e) < 0)
 			return e->code;
 	}
-	show(vm, what, from, total, total);
+	memory_show(vm, what, from, total, total);
 	return 0;
 }
 
@@ -190,18 +189,18 @@ static int run(struct fermata_vm *vm, const char *what, const char *command, con
 	in = p[0];
 	out = p[1];
 	fcntl(out, F_SETPIPE_SZ, MEM_CHUNK); /* only faster */
-	if (give(vm, &out, e) < 0 || ask(vm, command, args, e) < 0)
+	if (memory_give(vm, &out, e) < 0 || ask(vm, command, args, e) < 0)
 		return e->code;
 	rc = copy(vm, what, in, o, e);
 	if (rc < 0) {
 		struct err also;
 
 		close(take_fd(&in)); /* which ends it */
-		if (settle(vm, query, &also) == -ETIMEDOUT)
+		if (memory_settle(vm, query, &also) == -ETIMEDOUT)
 			err_also(e, "%s", also.msg);
 		return rc;
 	}
-	return settle(vm, query, e);
+	return memory_settle(vm, query, e);
 }
 
 int memory_save(struct fermata_vm *vm, struct mem_out *o, int (*manifest)(void *ctx, struct buf *b, struct err *e), void *ctx,
@@ -231,7 +230,7 @@ static int feed(struct fermata_vm *vm, const uint8_t *p, size_t n, int fd, struc
 		struct pollfd w = { .fd = fd, .events = POLLOUT };
 		ssize_t done;
 
-		if (cancelled(vm, e) < 0)
+		if (memory_cancelled(vm, e) < 0)
 			return e->code;
 		if (poll(&w, 1, LOOK_MS) < 0 && errno != EINTR)
 			return err_sys(e, errno, "cannot wait for QEMU");
@@ -258,9 +257,9 @@ static int feed_all(struct fermata_vm *vm, const struct mem_in *in, int fd, stru
 		if (mem_in_chunk(in, i, chunk, &n, e) < 0 || feed(vm, chunk, n, fd, e) < 0)
 			return e->code;
 		if (i % 64 == 0)
-			show(vm, "Restore", from, i * MEM_CHUNK, in->stream);
+			memory_show(vm, "Restore", from, i * MEM_CHUNK, in->stream);
 	}
-	show(vm, "Restore", from, in->stream, in->stream);
+	memory_show(vm, "Restore", from, in->stream, in->stream);
 	return 0;
 }
 
@@ -274,7 +273,7 @@ int memory_load_ready(struct fermata_vm *vm, int *fd, struct err *e)
 		return err_sys(e, errno, "cannot make a socket pair");
 	ours = p[0];
 	its = p[1];
-	if (set_up(vm, e) < 0 || give(vm, &its, e) < 0)
+	if (set_up(vm, e) < 0 || memory_give(vm, &its, e) < 0)
 		return e->code;
 	*fd = take_fd(&ours);
 	return 0;

@@ -31,6 +31,14 @@ int memory_open(const char *path, const struct fermata_snap *s, struct mem_in *i
 /* Between two pieces of long work: -ECANCELED when the user has called it off; shows progress now and then. */
 int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t done, uint64_t total, struct err *e) MUST_CHECK;
 
+/* For who streams it in another way: give QEMU @fd as "fermata", and close it here; whether the user has called it off; progress. */
+int memory_give(struct fermata_vm *vm, int *fd, struct err *e) MUST_CHECK;
+int memory_cancelled(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
+void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total);
+
+/* Wait until what query-migrate or query-dump tells of is over. -EREMOTEIO: it did not succeed; -ETIMEDOUT: it does not end. */
+int memory_settle(struct fermata_vm *vm, const char *command, struct err *e) MUST_CHECK;
+
 /* QMP dump-guest-memory: as ELF; the guest stands meanwhile. */
 int memory_dump(struct fermata_vm *vm, struct mem_out *o, struct err *e) MUST_CHECK;
 

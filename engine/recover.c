@@ -4,6 +4,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/handover.h"
+#include "engine/live.h"
 #include "engine/remove_ext.h"
 #include "engine/revert_ext.h"
 #include "lib/own.h"
@@ -39,21 +40,32 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
 	char failed[256] = "";
-	bool found, whole = false, handed = CONFIG_MEMORY && handover_is(vm, s);
+	bool memory = CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL, instant = memory && fermata_snap_instant(s);
+	bool found, whole = false, degraded, handed = CONFIG_MEMORY && handover_is(vm, s);
 
 	if (handed && handover_recover(vm, &whole, e) < 0)
 		return e->code;
 	if (!handed && vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
 		return e->code;
-	if (!handed && CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL && vm_alive(vm) && memory_go_on(vm, vm->rec->pending.run, e) < 0)
+	if (!handed && memory && vm_alive(vm) &&
+		(live_end(vm, vm->rec->pending.run, e) < 0 || memory_go_on(vm, vm->rec->pending.run, e) < 0))
 		return e->code;
 	/* An offline snapshot is made in no time: what its own record does not call complete is undone. */
 	if (!handed && vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)
 		return e->code;
-	if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0)
+	degraded = memory && whole && s->kind != FERMATA_CHECKPOINT_EXTERNAL;
+	/* Only a live one has its disks before its memory while QEMU runs: nobody needs them. */
+	if (degraded && vm_alive(vm) && !instant) {
+		whole = degraded = false;
+		if (live_undo(vm, e) < 0)
+			return e->code;
+	} else if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0) {
 		return e->code;
+	}
+	if (degraded)
+		checkpoint_kept(vm, s);
 	vm_notice(vm, "snapshot-create-as '%s' was cut off: %s", name,
-		whole ? "it is complete on every disk and kept" : "what it left is removed");
+		degraded ? "its disks' part is kept" : whole ? "it is complete on every disk and kept" : "what it left is removed");
 	return 0;
 }
 

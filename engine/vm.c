@@ -135,6 +135,11 @@ uint64_t fermata_frozen_ms(const struct fermata_vm *vm)
 	return vm->frozen_ms;
 }
 
+enum fermata_way fermata_live_way(const struct fermata_vm *vm)
+{
+	return vm->way;
+}
+
 uint64_t fermata_pause_us(const struct fermata_vm *vm)
 {
 	return vm->pause_us;

@@ -27,7 +27,7 @@ const char *snap_kind_word(const struct fermata_snap *s)
 /* ---- snapshot-create-as ------------------------------------------------------------------------------------- */
 
 static struct {
-	bool replace, halt, atomic, disk_only, reuse, quiesce, no_metadata, print_xml;
+	bool replace, halt, atomic, disk_only, reuse, quiesce, no_metadata, print_xml, live;
 	uint64_t freeze_ms;
 	const char *memory, *instant;
 	struct cmd_list specs;
@@ -44,6 +44,7 @@ static const struct opt create_opts[] = {
 #if CONFIG_MEMORY
 	{ 0, "memspec", "[file=]PATH[,snapshot=external]", "the memory goes into a file, the disks get overlays",
 		OPT_STR(&create_args.memory) },
+	{ 0, "live", NULL, "with --memspec: the guest runs on while its memory is written", OPT_FLAG(&create_args.live) },
 	{ 0, "instant", "[=copy|handover]", "the memory goes into a file that a revert maps, which takes no time",
 		OPT_WORD(&create_args.instant) },
 #endif
@@ -121,6 +122,7 @@ static int parse_memspec(char *text, struct fermata_create *c, struct err *e)
 
 static int run_create(int argc, char **argv, struct err *e)
 {
+	static const char *const ways[] = { "while the guest stood", "by background snapshot, as of its start", "by pre-copy, as of its end" };
 	struct fermata_diskspec specs[ARRAY_SIZE(create_args.specs.v)];
 	struct fermata_create c = { .name = argv[1], .description = argv[2], .replace = create_args.replace,
 		.halt = create_args.halt, .disk_only = create_args.disk_only, .reuse = create_args.reuse,
@@ -136,6 +138,7 @@ static int run_create(int argc, char **argv, struct err *e)
 			return e->code;
 	if (CONFIG_MEMORY && create_args.memory && parse_memspec((char *)create_args.memory, &c, e) < 0)
 		return e->code;
+	c.live = create_args.live;
 	c.instant = create_args.instant;
 	c.handover = c.instant && !strcmp(create_args.instant, "handover");
 	if (c.instant && !c.handover && create_args.instant[0] && strcmp(create_args.instant, "copy"))
@@ -151,6 +154,8 @@ static int run_create(int argc, char **argv, struct err *e)
 	if (rc < 0)
 		return rc;
 	printf("Domain snapshot %s created\n", s->name);
+	if (CONFIG_MEMORY && create_args.live)
+		printf("Taken %s\n", ways[fermata_live_way(vm)]);
 	if (CONFIG_MEMORY && fermata_pause_us(vm))
 		printf("The guest stood for %llu.%llu ms\n", (unsigned long long)fermata_pause_us(vm) / 1000,
 			(unsigned long long)fermata_pause_us(vm) / 100 % 10);

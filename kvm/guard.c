@@ -34,7 +34,7 @@ static void stand_apart(int pipe_fd, int agent_fd)
 
 /* What the child is for: the guest agent's watch, or a call when the parent has died. */
 struct duty {
-	int agent_fd;
+	int fd; /* the agent's, or what the call is about; -1: none */
 	const char *path;
 	uint64_t frozen_ms;
 	void (*fn)(void *ctx);
@@ -43,14 +43,15 @@ struct duty {
 
 static _Noreturn void guard_run(int pipe_fd, const struct duty *d)
 {
-	struct agent_watch w = { .pipe_fd = 3, .agent_fd = d->agent_fd < 0 ? -1 : 4, .path = d->path,
+	struct agent_watch w = { .pipe_fd = 3, .agent_fd = d->fd < 0 ? -1 : 4, .path = d->path,
 		.frozen_until = deadline_in(d->frozen_ms), .try_ms = THAW_MS };
 	struct err e;
 	char byte;
 
-	stand_apart(pipe_fd, d->agent_fd);
+	stand_apart(pipe_fd, d->fd);
 	if (!d->fn)
 		_exit(agent_watchdog_run(&w, &e) < 0);
+	_Static_assert(KVM_GUARD_FD == 4, "as stand_apart() has it");
 	if (read(3, &byte, 1) <= 0)
 		d->fn(d->ctx);
 	_exit(0);
@@ -58,7 +59,7 @@ static _Noreturn void guard_run(int pipe_fd, const struct duty *d)
 
 static int guard_start(struct duty *d, struct kvm_guard *g, struct err *e)
 {
-	auto_fd int pipe_high = -1, agent_high = -1, w = -1;
+	auto_fd int pipe_high = -1, high = -1, w = -1;
 	int p[2], r;
 
 	/* A socket pair, since writing to a pipe that nobody reads any more would raise a signal. */
@@ -67,9 +68,9 @@ static int guard_start(struct duty *d, struct kvm_guard *g, struct err *e)
 	w = p[1];
 	r = spawn_fd_high(p[0], &pipe_high, e);
 	close(p[0]);
-	if (r < 0 || (d->agent_fd >= 0 && spawn_fd_high(d->agent_fd, &agent_high, e) < 0))
+	if (r < 0 || (d->fd >= 0 && spawn_fd_high(d->fd, &high, e) < 0))
 		return e->code;
-	d->agent_fd = agent_high;
+	d->fd = high;
 	g->pid = fork();
 	if (g->pid < 0)
 		return err_sys(e, errno, "cannot guard the guest");
@@ -85,12 +86,17 @@ int kvm_guard_start(const char *run_dir, int agent_fd, uint64_t frozen_ms, struc
 
 	if (!path)
 		return err_nomem(e, "guard the guest");
-	return guard_start(&(struct duty){ .agent_fd = agent_fd, .path = path, .frozen_ms = frozen_ms }, g, e);
+	return guard_start(&(struct duty){ .fd = agent_fd, .path = path, .frozen_ms = frozen_ms }, g, e);
 }
 
 int kvm_guard_call(void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e)
 {
-	return guard_start(&(struct duty){ .agent_fd = -1, .fn = fn, .ctx = ctx }, g, e);
+	return kvm_guard_call_with(-1, fn, ctx, g, e);
+}
+
+int kvm_guard_call_with(int fd, void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e)
+{
+	return guard_start(&(struct duty){ .fd = fd, .fn = fn, .ctx = ctx }, g, e);
 }
 
 void kvm_guard_end(struct kvm_guard *g)

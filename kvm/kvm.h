@@ -199,6 +199,10 @@ int kvm_guard_start(const char *run_dir, int agent_fd, uint64_t frozen_ms, struc
  */
 int kvm_guard_call(void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
 
+/* The same, and the child keeps @fd (-1: none), in it KVM_GUARD_FD. */
+#define KVM_GUARD_FD 4
+int kvm_guard_call_with(int fd, void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
+
 /* All is well: tell the child and reap it. */
 void kvm_guard_end(struct kvm_guard *g);
 

@@ -163,6 +163,8 @@ static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
 		return e->code;
 	if (listen && (console(vm, &fd, e) < 0 || fermata_resume(vm, e) < 0))
 		return e->code;
+	if (listen && !is(from, "cold"))
+		after_restore(vm);
 	return wait_healthy(vm, fd, d, e);
 }
 

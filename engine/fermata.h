@@ -224,6 +224,7 @@ struct fermata_restore {
 	const char *file;     /* NULL: the managed save */
 	bool running, paused; /* the state afterwards; neither: as it was saved */
 	bool force;           /* although disks, definition or QEMU are others now */
+	bool keep_time;       /* leave the guest's clock as it was; else its agent sets it, if there is one */
 };
 
 /* Start the VM from a file. -EUCLEAN: it is damaged, -ESTALE: its disks have moved on. Failed, the VM stays off. */
@@ -372,6 +373,7 @@ struct fermata_revert {
 	bool running, paused; /* the state afterwards; neither: as it was taken */
 	bool force;           /* although QEMU's version or the machine differ */
 	bool verify;          /* read all of an instant checkpoint's memory first, by its checksums */
+	bool keep_time;       /* as for a restore */
 	const char *keep;     /* keep the present as a disk snapshot of this name first; NULL: it is given up */
 };
 

@@ -30,6 +30,7 @@ struct fermata_vm {
 	bool adopted; /* the images were searched for snapshots that others made */
 	uint64_t frozen_ms; /* how long the last snapshot kept the guest's file systems frozen */
 	uint64_t pause_us;  /* ... and the guest itself */
+	bool keep_time;     /* leave a restored guest's clock alone */
 	bool live;          /* a checkpoint is to be taken while the guest runs */
 	enum fermata_way way;
 	bool handover;      /* an instant checkpoint takes the memory's own file */
@@ -324,6 +325,14 @@ int jobs_settle(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* -EBUSY while a job runs: snapshots and jobs do not mix. */
 int jobs_none(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- after.c ---- */
+
+/*
+ * A guest runs that was restored with its memory: its network is announced (QMP announce-self), its clock set by its agent
+ * unless vm->keep_time. What cannot be done is a notice. At most some two seconds.
+ */
+void after_restore(struct fermata_vm *vm);
 
 /* ---- save.c ---- */
 

@@ -162,7 +162,11 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 	vm->rec->current = p->snap->id;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");
 	savevm_dismiss(vm, SAVEVM_LOAD, p->snap);
-	return pending_end(vm, e);
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	if (run)
+		after_restore(vm);
+	return 0;
 }
 
 int revert_undo(struct fermata_vm *vm, struct err *e)
@@ -292,6 +296,7 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 {
 	const struct fermata_snap *s;
 
+	vm->keep_time = r->keep_time;
 	if (jobs_none(vm, e) < 0)
 		return err_at(e, "%s", vm->name);
 	if (fermata_snap_find(vm, name, &s, e) < 0)

@@ -276,7 +276,11 @@ static int finish(struct fermata_vm *vm, bool run, struct err *e)
 	if (fermata_vm_kvm(vm, &k, e) < 0 || (run && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "restored");
-	return pending_end(vm, e);
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	if (run)
+		after_restore(vm);
+	return 0;
 }
 
 static int check(struct fermata_vm *vm, const struct mem_in *in, bool force, struct err *e)
@@ -324,6 +328,7 @@ int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, stru
 
 	if (!path)
 		return err_nomem(e, "restore");
+	vm->keep_time = r->keep_time;
 	if (restore(vm, path, r, e) == 0)
 		return 0;
 	if (!r->file) {

@@ -10,7 +10,7 @@
 #include "lib/text.h"
 
 static struct {
-	bool direct, running, paused, verbose, force, memory_only;
+	bool direct, running, paused, verbose, force, memory_only, no_sync;
 } args;
 
 #define OPT_STATES                                                                                       \
@@ -21,13 +21,16 @@ static struct {
 
 static const struct opt save_opts[] = { OPT_STATES };
 static const struct opt restore_opts[] = {
-	{ 'f', "force", NULL, "although disks, definition or QEMU are others now", OPT_FLAG(&args.force) }, OPT_STATES
+	{ 'f', "force", NULL, "although disks, definition or QEMU are others now", OPT_FLAG(&args.force) },
+	{ 0, "no-sync-time", NULL, "leave the guest's clock alone", OPT_FLAG(&args.no_sync) }, OPT_STATES
 };
 
 static int open_vm(const char *name, const char *what, struct fermata_vm **vm, struct err *e)
 {
 	if (args.running && args.paused)
 		return err_set(e, ERR_USAGE, "--running and --paused exclude each other");
+	if (args.verbose)
+		progress_always();
 	return vm_get_long(name, what, vm, e);
 }
 
@@ -120,7 +123,9 @@ static int run_restore(int argc, char **argv, struct err *e)
 	if (read_info(argv[0], &doc, e) < 0 || open_vm(json_str(json_get(json_root(doc), "vm"), ""), "restore", &vm, e) < 0)
 		return e->code;
 	rc = fermata_restore(vm,
-		&(struct fermata_restore){ .file = argv[0], .force = args.force, .running = args.running, .paused = args.paused }, e);
+		&(struct fermata_restore){ .file = argv[0], .force = args.force, .running = args.running, .paused = args.paused,
+			.keep_time = args.no_sync },
+		e);
 	progress_end();
 	if (rc == 0)
 		printf("\nDomain restored from %s\n", argv[0]);

@@ -173,13 +173,14 @@ const struct cmd cmd_snapshot_create_as = { "snapshot-create-as", "VM [NAME] [DE
 /* ---- snapshot-revert ---------------------------------------------------------------------------------------- */
 
 static struct {
-	bool current, running, paused, force, verify;
+	bool current, running, paused, force, verify, no_sync;
 	const char *keep;
 } revert_args;
 static const struct opt revert_opts[] = {
 	{ 0, "current", NULL, "the current snapshot instead of a name", OPT_FLAG(&revert_args.current) },
 	{ 0, "running", NULL, "let the guest run afterwards", OPT_FLAG(&revert_args.running) },
 	{ 0, "paused", NULL, "leave the guest paused afterwards", OPT_FLAG(&revert_args.paused) },
+	{ 0, "no-sync-time", NULL, "leave the guest's clock alone", OPT_FLAG(&revert_args.no_sync) },
 	{ 0, "keep-current", "NAME", "first keep the present as a disk snapshot of this name", OPT_STR(&revert_args.keep) },
 	{ 'f', "force", NULL, "although QEMU, the machine or the disks differ", OPT_FLAG(&revert_args.force) },
 #if CONFIG_MEMORY
@@ -215,7 +216,7 @@ static int run_revert(int argc, char **argv, struct err *e)
 		return err_nomem(e, "revert");
 	if (fermata_snapshot_revert(vm, name,
 		    &(struct fermata_revert){ .running = revert_args.running, .paused = revert_args.paused,
-			    .force = revert_args.force, .verify = revert_args.verify, .keep = revert_args.keep },
+			    .force = revert_args.force, .verify = revert_args.verify, .keep_time = revert_args.no_sync, .keep = revert_args.keep },
 		    e) < 0)
 		return e->code;
 	printf("Domain snapshot %s reverted\n", name);

@@ -74,11 +74,16 @@ void table_done(struct table *t)
 	buf_done(&t->text);
 }
 
-static bool on_line;
+static bool on_line, wanted;
+
+void progress_always(void)
+{
+	wanted = true;
+}
 
 void progress(const char *label, uint64_t done, uint64_t total)
 {
-	if (!isatty(STDERR_FILENO))
+	if (!wanted && !isatty(STDERR_FILENO))
 		return;
 	fprintf(stderr, "\r%s: [%3u %%]", label, total ? (unsigned)((unsigned __int128)done * 100 / total) : 0);
 	on_line = true;

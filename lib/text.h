@@ -62,4 +62,7 @@ void table_done(struct table *t);
 void progress(const char *label, uint64_t done, uint64_t total);
 void progress_end(void);
 
+/* From now on elsewhere too. */
+void progress_always(void);
+
 #endif

@@ -70,6 +70,39 @@ linux_above() {
 	assert_images_ok l
 }
 
+# How many seconds the guest's clock is behind the host's
+behind() {
+	fermata qemu-agent-command l '{"execute":"guest-get-time"}' |
+		perl -MTime::HiRes=time -e 'local $/; <STDIN> =~ /"return": *(\d+)/ or die; printf "%d\n", time - $1 / 1e9'
+}
+
+@test "linux: a restored guest has the host's time, unless it is to keep its own" {
+	linux_up
+	fermata snapshot-create-as l one --live --memspec "$FERMATA_ROOT/one.mem" >"$FERMATA_ROOT/out"
+	cat "$FERMATA_ROOT/out"
+	sleep 5
+	fermata snapshot-revert l one --no-sync-time
+	[ "$(behind)" -ge 4 ]
+	fermata snapshot-revert l one 2>"$FERMATA_ROOT/err"
+	cat "$FERMATA_ROOT/err"
+	now=$(behind)
+	[ "$now" -le 2 ] && [ "$now" -ge -2 ]
+	# The same by save and restore
+	fermata save l "$FERMATA_ROOT/l.save"
+	sleep 5
+	fermata restore "$FERMATA_ROOT/l.save"
+	now=$(behind)
+	[ "$now" -le 2 ] && [ "$now" -ge -2 ]
+	# ... and loaded in place
+	fermata snapshot-create-as l in
+	sleep 5
+	fermata snapshot-revert l in
+	now=$(behind)
+	[ "$now" -le 2 ] && [ "$now" -ge -2 ]
+	n=$(linux_last)
+	wait_until 60 linux_above $((n + 2))
+}
+
 logged() {
 	grep -qF -- "$1" "$FERMATA_ROOT/init.log"
 }

@@ -259,11 +259,7 @@ on_ext4() {
 	witness_vm w 2 fill=16
 	on_ext4 64M
 	vm_start w
-	way="by pre-copy, as of its end"
-	if fermata qemu-monitor-command w '{"execute":"query-version"}' | tr -d ' \n' | grep -qE '"major":[78][^0-9]'; then
-		way="while the guest stood"
-	fi
-	take k "$way"
+	take k "while the guest stood"
 	grep -q "no background snapshot (.*memory configuration" "$FERMATA_ROOT/err"
 	wait_counter_above w $((c[k] + 20))
 	go_back k

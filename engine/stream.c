@@ -50,6 +50,7 @@ struct stream {
 	bool hole;             /* run is one, and has no bytes */
 	uint64_t run_at, high; /* the end of the last page ever written: what is behind is a hole still */
 	size_t run_n;
+	/* What follows is written before it is read. */
 	uint8_t cut[PAGE]; /* what two pieces have a part of */
 	uint8_t run[RUN_MAX];
 	struct block blocks[BLOCKS];
@@ -541,13 +542,14 @@ static int check_devices(struct stream *s, uint64_t start)
 
 int stream_bake(const struct stream_in *in, uint64_t ram, struct dev *out, struct buf *devices, struct err *e)
 {
-	auto_free struct stream *s = calloc(1, sizeof *s);
+	auto_free struct stream *s = malloc(sizeof *s);
 	uint8_t head[HEAD];
 
 	if (!s)
 		return err_nomem(e, "bake");
 	if (!ram || ram % PAGE)
 		return err_set(e, -EINVAL, "%llu bytes are no memory", (unsigned long long)ram);
+	memset(s, 0, offsetof(struct stream, cut));
 	s->in = in;
 	s->out = out;
 	s->devices = devices;

@@ -226,3 +226,15 @@ again() {
 	fermata snapshot-bake w k
 	back_to k
 }
+
+@test "of a guest that ran on while its memory was saved: the instant is that of the checkpoint" {
+	witness_vm w 2 fill=24 dirty=200
+	vm_start w
+	wait_counter_above w 10
+	fermata snapshot-create-as w k --live --memspec snapshot=external
+	fermata snapshot-bake w k
+	assert_baked k-1
+	back_to k --running --verify
+	fermata destroy w
+	back_to k
+}

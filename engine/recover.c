@@ -57,8 +57,12 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 	/* Only a live one has its disks before its memory while QEMU runs: nobody needs them. */
 	if (degraded && vm_alive(vm) && !instant) {
 		whole = degraded = false;
-		if (live_undo(vm, e) < 0)
-			return e->code;
+		if (live_undo(vm, e) < 0) {
+			if (vm->rec->pending.op != PENDING_NONE)
+				return e->code;
+			vm_notice(vm, "snapshot-create-as '%s' was cut off: its disks' part stays, as a disk snapshot: %s", name, e->msg);
+			return 0;
+		}
 	} else if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0) {
 		return e->code;
 	}

@@ -268,7 +268,7 @@ on_ext4() {
 @test "no background snapshot, but KVM: by pre-copy, while the guest writes; called off, killed" {
 	[ -w /dev/kvm ] || skip "there is no KVM here"
 	need_strace
-	witness_vm w 2 accel=kvm memory=128M
+	witness_vm w 2 accel=kvm memory=128M fill=8
 	on_ext4 128M
 	vm_start w || skip "the guest does not run under KVM"
 	for i in 1 2 3; do
@@ -282,7 +282,7 @@ on_ext4() {
 	done
 	from=$(mark w)
 	for sig in INT KILL; do
-		hold write 20 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
+		hold write 6 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
 		n=$(last_counter w)
 		kill -$sig "$held"
 		kill -CONT "$held"

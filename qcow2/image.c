@@ -419,3 +419,28 @@ int image_read(struct image *top, int snap, uint64_t goff, void *buf, size_t n, 
 	memset(p, 0, n);
 	return 0;
 }
+
+int image_read_vm_state(struct image *img, unsigned index, uint64_t off, void *buf, size_t n, struct err *e)
+{
+	struct qcow2_run r;
+
+	for (uint8_t *p = buf; n; p += r.len, off += r.len, n -= r.len) {
+		struct image_run run = { .at = img };
+
+		if (qcow2_vm_state_map(img->q, index, off, &r, e) < 0)
+			return err_at(e, "%s", img->path);
+		if (r.kind == QCOW2_HOLE)
+			return err_set(e, -ENODATA, "%s: its VM state is not whole", img->path);
+		if (r.len > n)
+			r.len = n;
+		run.goff = off;
+		run.zero = r.kind == QCOW2_ZEROS;
+		run.data = !run.zero;
+		run.compressed = r.kind == QCOW2_COMPRESSED;
+		run.hoff = r.hoff;
+		run.clen = r.clen;
+		if (image_read_run(&run, off, p, r.len, e) < 0)
+			return e->code;
+	}
+	return 0;
+}

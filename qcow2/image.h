@@ -105,7 +105,10 @@ int image_allocated(struct image *img, uint64_t *bytes, struct err *e) MUST_CHEC
 /* Read guest data; what lies past the disk's end reads as zeros. */
 int image_read(struct image *top, int snap, uint64_t goff, void *buf, size_t n, struct err *e) MUST_CHECK;
 
-/* The same when image_map() has told already: [@goff, @goff + @n) lies within @run. */
+/* Read VM state of a snapshot of @img itself, within its size. -ENODATA: a part of it is not there. */
+int image_read_vm_state(struct image *img, unsigned index, uint64_t off, void *buf, size_t n, struct err *e) MUST_CHECK;
+
+/* The same as image_read() when image_map() has told already: [@goff, @goff + @n) lies within @run. */
 int image_read_run(const struct image_run *run, uint64_t goff, void *buf, size_t n, struct err *e) MUST_CHECK;
 
 #endif

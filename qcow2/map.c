@@ -119,9 +119,10 @@ static void map_nothing(struct qcow2 *q, const uint64_t *l1, size_t n, uint64_t 
 	*run = (struct qcow2_run){ .goff = goff, .len = to >= n ? UINT64_MAX - goff : (to << shift) - goff };
 }
 
-int qcow2_map(struct qcow2 *q, int snap, uint64_t goff, struct qcow2_run *run, struct err *e)
+/* @size: where what is mapped ends. */
+static int map(struct qcow2 *q, int snap, uint64_t goff, uint64_t size, struct qcow2_run *run, struct err *e)
 {
-	uint64_t size = snap < 0 ? q->h.size : q->snaps[snap].disk_size, i = goff >> (q->h.cluster_bits + q->l2_bits);
+	uint64_t i = goff >> (q->h.cluster_bits + q->l2_bits);
 	const uint64_t *l1;
 	size_t n;
 
@@ -144,5 +145,23 @@ int qcow2_map(struct qcow2 *q, int snap, uint64_t goff, struct qcow2_run *run, s
 	}
 	if (run->len > size - goff)
 		run->len = size - goff;
+	return 0;
+}
+
+int qcow2_map(struct qcow2 *q, int snap, uint64_t goff, struct qcow2_run *run, struct err *e)
+{
+	return map(q, snap, goff, snap < 0 ? q->h.size : q->snaps[snap].disk_size, run, e);
+}
+
+int qcow2_vm_state_map(struct qcow2 *q, unsigned index, uint64_t off, struct qcow2_run *run, struct err *e)
+{
+	const struct qcow2_snap *s = &q->snaps[index];
+	uint64_t start = q_l1_needed(q, s->disk_size) << (q->h.cluster_bits + q->l2_bits), end;
+
+	if (__builtin_add_overflow(start, s->vm_state_size, &end) || off >= s->vm_state_size)
+		return err_set(e, -ERANGE, "VM state offset %" PRIu64 " is past its end at %" PRIu64, off, s->vm_state_size);
+	if (map(q, (int)index, start + off, end, run, e) < 0)
+		return e->code;
+	run->goff = off;
 	return 0;
 }

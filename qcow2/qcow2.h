@@ -179,6 +179,9 @@ struct qcow2_run {
  */
 int qcow2_map(struct qcow2 *q, int snap, uint64_t goff, struct qcow2_run *run, struct err *e) MUST_CHECK;
 
+/* The same for byte @off of snapshot @index's VM state; @run->goff counts from its start. -ERANGE past its end. */
+int qcow2_vm_state_map(struct qcow2 *q, unsigned index, uint64_t off, struct qcow2_run *run, struct err *e) MUST_CHECK;
+
 /* ---- new images ---- */
 
 enum qcow2_prealloc { QCOW2_PREALLOC_OFF, QCOW2_PREALLOC_METADATA, QCOW2_PREALLOC_FALLOC, QCOW2_PREALLOC_FULL };

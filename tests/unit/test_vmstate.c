@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "qcow2/image.h"
 #include "qcow2/internal.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/judge.h"
@@ -122,6 +123,52 @@ static void test_subclusters(void **state)
 	assert_true(whole(d));
 }
 
+/* VM state of @n clusters of 512 bytes and one byte, each cluster filled with its number: across tables, in pieces. */
+static void test_read(void **state)
+{
+	const uint64_t n = 130, cs = 512;
+	auto_logdev struct logdev *d = image(9, n * cs + 1, false, 0);
+	auto_free uint8_t *buf = malloc((n + 1) * cs);
+	struct image img = { .path = (char *)"it", .data = &d->dev };
+	uint64_t l1, l2;
+	struct qcow2_run r;
+	struct err e = { 0 };
+
+	(void)state;
+	for (uint64_t i = 0; i <= n; i++) {
+		l2 = l2_of_snap(d, 1 + (unsigned)(i / 64), &l1);
+		memset(d->bytes + (get_be64(d->bytes + l2 + 8 * (i % 64)) & OFFSET_MASK), (int)i, cs);
+	}
+	assert_int_equal(qcow2_open_dev(&d->dev, QCOW2_SHARE, &img.q, &e), 0);
+	for (size_t step = 1; step <= n * cs + 1; step = step * 7 + 3)
+		for (uint64_t at = 0; at < n * cs + 1; at += step) {
+			size_t k = n * cs + 1 - at < step ? (size_t)(n * cs + 1 - at) : step;
+
+			assert_int_equal(image_read_vm_state(&img, 0, at, buf, k, &e), 0);
+			for (size_t i = 0; i < k; i++)
+				assert_int_equal(buf[i], (uint8_t)((at + i) / cs));
+		}
+	/* Not a byte further. */
+	assert_int_equal(image_read_vm_state(&img, 0, n * cs + 1, buf, 1, &e), -ERANGE);
+	assert_int_equal(image_read_vm_state(&img, 0, n * cs, buf, 2, &e), -ERANGE);
+	assert_int_equal(qcow2_vm_state_map(img.q, 0, UINT64_MAX, &r, &e), -ERANGE);
+	assert_int_equal(qcow2_vm_state_map(img.q, 0, n * cs, &r, &e), 0);
+	assert_int_equal(r.len, 1);
+	/* The disk is read as before. */
+	assert_int_equal(qcow2_map(img.q, 0, cs, &r, &e), 0);
+	assert_true(r.kind == QCOW2_DATA && r.goff == cs && r.len == cs);
+	qcow2_close(img.q);
+	/* What is not there is no state; zeros are. */
+	l2 = l2_of_snap(d, 1, &l1);
+	put_be64(d->bytes + l2 + 8, 0);
+	put_be64(d->bytes + l2 + 16, OFLAG_ZERO);
+	assert_int_equal(qcow2_open_dev(&d->dev, QCOW2_SHARE, &img.q, &e), 0);
+	assert_int_equal(image_read_vm_state(&img, 0, cs - 1, buf, 2, &e), -ENODATA);
+	assert_int_equal(image_read_vm_state(&img, 0, 2 * cs, buf, 1, &e), 0);
+	assert_int_equal(buf[0], 0);
+	qcow2_close(img.q);
+}
+
 /* What a failed savevm leaves: an L2 table and data behind the disk's end, in the active layer only. */
 static void leave_state(struct qcow2 *q, unsigned at)
 {
@@ -228,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_subclusters),
+		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_drop),
 		cmocka_unit_test(test_savevm),
 	};

@@ -164,6 +164,7 @@ lib-y += engine/block_start.o engine/blockjob.o engine/block_off.o engine/images
 lib-$(CONFIG_BOOT) += engine/boot.o
 lib-$(CONFIG_MEMORY) += engine/memfile.o engine/memory.o engine/save.o engine/checkpoint.o engine/live.o engine/ram.o engine/instant.o engine/handover.o engine/standby.o
 lib-$(CONFIG_MEMORY) += engine/stream.o engine/bake.o
+lib-$(CONFIG_EXPORT) += engine/archive.o engine/export.o engine/import.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o
@@ -172,6 +173,7 @@ init-y += init/cmd_inspect.o init/cmd_monitor.o init/cmd_host.o init/cmd_block.o
 init-$(CONFIG_BOOT) += init/cmd_boot.o
 init-$(CONFIG_INIT) += init/cmd_init.o init/guest.o init/log.o init/pid1.o
 init-$(CONFIG_MEMORY) += init/cmd_memory.o
+init-$(CONFIG_EXPORT) += init/cmd_export.o
 # fermata img
 init-$(CONFIG_IMG) += init/img.o init/img_util.o init/img_opts.o init/img_info.o init/img_create.o init/img_snapshot.o
 init-$(CONFIG_IMG) += init/img_resize.o init/img_amend.o init/img_rebase.o init/img_bitmap.o init/img_measure.o init/img_map.o

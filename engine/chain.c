@@ -68,8 +68,14 @@ static bool dir_allows(const char *real, const char *path, bool is_dir)
 	char dir[PATH_MAX];
 	char *slash;
 
-	if (!path || !realpath(path, dir))
+	if (!path)
 		return false;
+	if (!realpath(path, dir)) {
+		/* A disk whose own image was never made: its folder is named all the same. */
+		auto_free char *parent = is_dir ? NULL : strndup(path, (size_t)(strrchr(path, '/') - path) + 1);
+
+		return parent && dir_allows(real, parent, true);
+	}
 	slash = strrchr(dir, '/');
 	if (!is_dir && slash)
 		slash[slash == dir] = '\0';

@@ -32,7 +32,7 @@ struct plan {
 	struct disks ds;
 };
 
-static int check_name(const char *name, struct err *e)
+int snap_check_name(const char *name, struct err *e)
 {
 	if (!name[0] || strlen(name) > NAME_MAX_BYTES)
 		return err_set(e, -EINVAL, "a snapshot's name has 1 to %d bytes", NAME_MAX_BYTES);
@@ -209,7 +209,7 @@ static int ask_ahead(struct fermata_vm *vm, const struct plan *p, struct err *e)
 
 static int preflight(struct fermata_vm *vm, struct plan *p, struct err *e)
 {
-	if (check_name(p->name, e) < 0 || jobs_none(vm, e) < 0 || (p->live && ask_ahead(vm, p, e) < 0) ||
+	if (snap_check_name(p->name, e) < 0 || jobs_none(vm, e) < 0 || (p->live && ask_ahead(vm, p, e) < 0) ||
 		disks_look(vm, &p->ds, e) < 0 || vm_adopt_from(vm, &p->ds, e) < 0)
 		return e->code;
 	p->replaced = record_by_name(vm->rec, p->name);

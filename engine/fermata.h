@@ -407,6 +407,32 @@ int fermata_snapshot_verify(struct fermata_vm *vm, const char *name, struct err 
  */
 int fermata_snapshot_bake(struct fermata_vm *vm, const char *name, struct err *e) MUST_CHECK; /* CONFIG_MEMORY */
 
+/*
+ * The whole snapshot as one run of bytes, fermata-archive(5): what a guest would read of every disk, and memory. While it
+ * is written the VM may run; it is busy for others that change it.
+ *
+ * @file: there whole and flushed, or not at all, if it is a regular one; NULL: into @fd, which may be a pipe
+ *
+ * Memory is checked against its checksums as it is read. -EEXIST: @file is there, and something else. (CONFIG_EXPORT.)
+ */
+int fermata_snapshot_export(struct fermata_vm *vm, const char *name, const char *file, int fd, struct err *e) MUST_CHECK;
+
+struct fermata_import {
+	const char *file; /* NULL: from @fd, which may be a pipe */
+	int fd;
+	const char *name; /* what the snapshot is to be called; NULL: as in the archive */
+	bool force;       /* although disks or machine differ; disks that the VM does not have are left out */
+};
+
+/*
+ * Add a snapshot from an archive, as a root of the tree: external, its images and its memory files of their own. What the
+ * VM uses now does not change; but a disk whose image is not there gets one that stands on the snapshot's. Every byte is
+ * checked before it is used, and what fails leaves nothing behind. -EUCLEAN: damaged, with the place; -EEXIST: the name;
+ * -EINVAL, -ENODEV: not this VM's; -ENOSPC with both numbers. @out: borrowed. Commit point: the record.
+ */
+int fermata_snapshot_import(struct fermata_vm *vm, const struct fermata_import *i, const struct fermata_snap **out,
+	struct err *e) MUST_CHECK;
+
 struct fermata_delete {
 	bool children;      /* it and all that stand on it */
 	bool children_only; /* all that stand on it, but not it */

@@ -233,6 +233,9 @@ int create_is_whole(struct fermata_vm *vm, bool *whole, struct err *e) MUST_CHEC
 /* 0, or what in the running VM cannot be saved: QMP query-migrate. */
 int vm_blockers(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
+/* Whether a snapshot may be called so. -EINVAL. */
+int snap_check_name(const char *name, struct err *e) MUST_CHECK;
+
 /* Note in @s what the running QEMU is, for the check before a revert. */
 int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
 
@@ -338,6 +341,11 @@ void after_restore(struct fermata_vm *vm);
 
 /* The pending save or restore was cut off: finish it if its file is whole, else undo. */
 int save_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- import.c ---- */
+
+/* Remove what the pending import has made. */
+int import_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- recover.c ---- */
 

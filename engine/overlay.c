@@ -92,12 +92,22 @@ int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
 	return fchown(fd, uid, gid) < 0 ? err_sys(e, errno, "cannot give %s to %s", path, vm->def->user) : 0;
 }
 
+int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e)
+{
+	auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_sys(e, errno, "cannot create %s", path);
+	if (raw && ftruncate(fd, (off_t)c->size) < 0)
+		return err_sys(e, errno, "cannot make %s as large as the disk", path);
+	return give_to_user(vm, fd, path, e) < 0 || (!raw && qcow2_create(path, c, e) < 0) ? e->code : 0;
+}
+
 static int make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
 	bool backing_raw, bool raw, struct err *e)
 {
 	struct qcow2_create c = { 0 };
 	auto_free char *name = backing ? backing_name(path, backing) : NULL;
-	auto_fd int fd = -1;
 
 	if (backing && !name)
 		return err_nomem(e, "make an image");
@@ -107,15 +117,10 @@ static int make(struct fermata_vm *vm, const char *path, const char *like, bool 
 		c.backing = name;
 		c.backing_fmt = backing_raw ? "raw" : "qcow2";
 	}
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return err_sys(e, errno, "cannot create %s", path);
-	if (raw && ftruncate(fd, (off_t)c.size) < 0)
-		return err_sys(e, errno, "cannot make %s as large as the disk", path);
-	return give_to_user(vm, fd, path, e) < 0 || (!raw && qcow2_create(path, &c, e) < 0) ? e->code : 0;
+	return image_new(vm, path, &c, raw, e);
 }
 
-static int flush_name(const char *path, struct err *e)
+int file_flush_name(const char *path, struct err *e)
 {
 	auto_free char *dir = strndup(path, (size_t)(base_of(path) - path));
 
@@ -127,7 +132,7 @@ static int flush_name(const char *path, struct err *e)
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
 	bool backing_raw, bool raw, struct err *e)
 {
-	return make(vm, path, like, like_raw, backing, backing_raw, raw, e) < 0 ? e->code : flush_name(path, e);
+	return make(vm, path, like, like_raw, backing, backing_raw, raw, e) < 0 ? e->code : file_flush_name(path, e);
 }
 
 int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e)
@@ -150,7 +155,7 @@ int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_m
 		if (!d->external)
 			continue;
 		/* A folder is flushed once for all that is made in it. */
-		if (!d->reused && ((last && !in_one_folder(last, d->overlay) && flush_name(last, e) < 0) ||
+		if (!d->reused && ((last && !in_one_folder(last, d->overlay) && file_flush_name(last, e) < 0) ||
 				make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, e) < 0))
 			return err_at(e, "%s", d->disk);
 		if (!d->reused)
@@ -158,7 +163,7 @@ int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_m
 		if (made)
 			made(ctx, j);
 	}
-	return last ? flush_name(last, e) : 0;
+	return last ? file_flush_name(last, e) : 0;
 }
 
 bool same_file(const char *a, const char *b)

@@ -33,6 +33,13 @@ int bitmap_stays(const char *file, const char *bitmap, struct err *e);
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
 	bool backing_raw, bool raw, struct err *e) MUST_CHECK;
 
+/* The same of any shape; not durable yet. -EEXIST if @path is there. */
+struct qcow2_create;
+int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e) MUST_CHECK;
+
+/* Make it durable that @path is there. */
+int file_flush_name(const char *path, struct err *e) MUST_CHECK;
+
 /*
  * How @overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
  * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.

@@ -344,6 +344,47 @@ int ram_save(struct fermata_vm *vm, const struct ram *r, const struct buf *base_
 	return o->sums.oom ? err_nomem(e, "save memory") : buf_check(more, "save memory", e);
 }
 
+/* The chunk is complete: the next one. */
+static void next_chunk(struct ram_out *o)
+{
+	if (!o->zeros) {
+		auto_free uint8_t *none = calloc(1, MEM_CHUNK);
+
+		o->sums.oom |= !none;
+		o->zeros = none ? mem_sum(none, MEM_CHUNK) : 0;
+	}
+	add_sum(&o->sums, o->some ? mem_sum(o->chunk, MEM_CHUNK) : o->zeros);
+	if (o->some)
+		memset(o->chunk, 0, MEM_CHUNK);
+	o->some = false;
+	o->bytes += MEM_CHUNK;
+}
+
+int ram_out_put(struct ram_out *o, uint64_t at, const uint8_t *p, size_t n, struct err *e)
+{
+	if (put(o, p, n, at, e) < 0)
+		return e->code;
+	if (!o->bytes && !o->some)
+		memset(o->chunk, 0, MEM_CHUNK);
+	for (; n; at += PAGE, p += PAGE, n -= PAGE) {
+		while (at - o->bytes >= MEM_CHUNK)
+			next_chunk(o);
+		memcpy(o->chunk + (at - o->bytes), p, PAGE);
+		o->some = true;
+	}
+	return 0;
+}
+
+int ram_out_end(struct ram_out *o, uint64_t bytes, struct err *e)
+{
+	if (!o->bytes && !o->some)
+		memset(o->chunk, 0, MEM_CHUNK);
+	while (o->bytes < bytes)
+		next_chunk(o);
+	o->stored = bytes;
+	return ftruncate(o->fd, (off_t)bytes) < 0 ? err_sys(e, errno, "cannot write %s", o->path) : 0;
+}
+
 int ram_out_place(struct ram_out *o, struct err *e)
 {
 	auto_free char *dir = strndup(o->path, (size_t)(strrchr(o->path, '/') - o->path) + 1);
@@ -460,6 +501,47 @@ int ram_verify(struct fermata_vm *vm, const struct ram_in *r, struct err *e)
 {
 	return verify_file(vm, r->file, r->stored, r->sums, e) < 0 ? e->code :
 		r->base ? verify_file(vm, r->base, r->bytes, r->base_sums, e) : 0;
+}
+
+int ram_read(const struct ram_in *r, ram_chunk_fn *fn, void *ctx, struct err *e)
+{
+	auto_free uint8_t *chunk = calloc(1, MEM_CHUNK), *over = malloc(MEM_CHUNK);
+	const char *whole = r->base ? r->base : r->file;
+	const uint8_t *sums = r->base ? r->base_sums : r->sums;
+	auto_fd int fd = open(whole, O_RDONLY | O_CLOEXEC), differing = r->base ? open(r->file, O_RDONLY | O_CLOEXEC) : -1;
+	size_t n, at = 0, fill = 0;
+	uint64_t zeros, next = 0;
+
+	if (!chunk || !over)
+		return err_nomem(e, "read memory");
+	if (fd < 0 || (r->base && differing < 0))
+		return err_sys(e, errno, "cannot open %s", fd < 0 ? whole : r->file);
+	zeros = mem_sum(chunk, MEM_CHUNK);
+	for (uint64_t i = 0; i < chunks(r->bytes); i++) {
+		uint64_t first = i * CHUNK_PAGES, end = first + CHUNK_PAGES;
+		bool hole = get_be64(sums + i * 8) == zeros;
+
+		if (hole && (!r->base || run(r->pages, first, end, false) == CHUNK_PAGES))
+			continue;
+		if (hole)
+			memset(chunk, 0, MEM_CHUNK);
+		else if (read_chunk(fd, whole, i, r->bytes, sums, chunk, &n, e) < 0)
+			return e->code;
+		for (uint64_t p = first; r->base && p < end; p++) {
+			if (!has(r->pages, p))
+				continue;
+			if (at == fill) {
+				if (read_chunk(differing, r->file, next++, r->stored, r->sums, over, &fill, e) < 0)
+					return e->code;
+				at = 0;
+			}
+			memcpy(chunk + (p - first) * PAGE, over + at, PAGE);
+			at += PAGE;
+		}
+		if (fn(ctx, i * MEM_CHUNK, chunk, e) < 0)
+			return e->code;
+	}
+	return 0;
 }
 
 static int poke(const struct ram *r, const uint8_t *p, size_t n, uint64_t at, struct err *e)

@@ -36,6 +36,8 @@ struct ram_out {
 	uint8_t *chunk;
 	uint64_t bytes, stored;
 	struct buf sums;
+	uint64_t zeros; /* ram_out_put(): the checksum of a MiB of them, */
+	bool some;      /* and whether the chunk has anything else */
 };
 int ram_out_open(struct fermata_vm *vm, const char *path, struct ram_out *o, struct err *e) MUST_CHECK;
 void ram_out_done(struct ram_out *o);
@@ -47,6 +49,13 @@ void ram_out_done(struct ram_out *o);
  */
 int ram_save(struct fermata_vm *vm, const struct ram *r, const struct buf *base_sums, struct ram_out *o, struct buf *more,
 	struct err *e) MUST_CHECK;
+
+/*
+ * The same of a whole memory that comes from elsewhere: @n bytes, whole pages, for its byte @at, each time further on. At the
+ * end, all @bytes of it are there, zeros where nothing came.
+ */
+int ram_out_put(struct ram_out *o, uint64_t at, const uint8_t *p, size_t n, struct err *e) MUST_CHECK;
+int ram_out_end(struct ram_out *o, uint64_t bytes, struct err *e) MUST_CHECK;
 
 /* Flushed, and in its place. Commit point: the rename. */
 int ram_out_place(struct ram_out *o, struct err *e) MUST_CHECK;
@@ -70,6 +79,10 @@ int ram_base_sums(struct fermata_vm *vm, const char *file, struct buf *sums, str
 
 /* Read it all, and compare. -EUCLEAN, with the place. */
 int ram_verify(struct fermata_vm *vm, const struct ram_in *r, struct err *e) MUST_CHECK;
+
+/* Hand it on MiB by MiB, each checked, those with only zeros left out. -EUCLEAN, with the place; what @fn returns if not 0. */
+typedef int ram_chunk_fn(void *ctx, uint64_t at, const uint8_t *chunk, struct err *e);
+int ram_read(const struct ram_in *r, ram_chunk_fn *fn, void *ctx, struct err *e) MUST_CHECK;
 
 /* Put the differing pages, each checked, over what the QEMU of @vm has mapped. */
 int ram_patch(struct fermata_vm *vm, const struct ram_in *r, struct err *e) MUST_CHECK;

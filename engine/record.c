@@ -17,7 +17,8 @@
 static const char *const kinds[] = { "internal-checkpoint", "internal-disk", "external-disk", "external-checkpoint" };
 static const char *const states[] = { "running", "paused", "shutoff", "disk-snapshot" };
 static const char *const jobs[] = { "pull", "commit", "active-commit", "copy" };
-static const char *const ops[] = { "", "snapshot-create", "snapshot-delete", "snapshot-revert", "save", "restore" };
+static const char *const ops[] = { "", "snapshot-create", "snapshot-delete", "snapshot-revert", "save", "restore",
+	"snapshot-import" };
 
 /* Which of @n words member @key of @o is. -EPROTO for any other. */
 static int word(const struct json *o, const char *key, const char *const words[], size_t n, unsigned *out, struct err *e)

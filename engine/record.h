@@ -7,7 +7,8 @@
 
 #include "engine/fermata.h"
 
-enum pending_op { PENDING_NONE, PENDING_CREATE, PENDING_DELETE, PENDING_REVERT, PENDING_SAVE, PENDING_RESTORE };
+enum pending_op { PENDING_NONE, PENDING_CREATE, PENDING_DELETE, PENDING_REVERT, PENDING_SAVE, PENDING_RESTORE,
+	PENDING_IMPORT };
 
 /* What was about to be done when the record was last written: enough to finish or to undo it. */
 struct pending {
@@ -16,7 +17,8 @@ struct pending {
 	bool run;          /* revert, restore: let the guest run at the end; save, create: it ran */
 	uint64_t replaces; /* create: id of the snapshot that gives way, or 0 */
 	struct fermata_snap *snap; /* create: what it becomes; delete, revert: a copy of what it is about;
-	                              save, restore: its memory file and machine */
+	                              save, restore: its memory file and machine;
+	                              import: what it becomes, with the overlays that disks without an image get */
 };
 
 /* A block job of QEMU's: it may outlive the command that started it, and even its QEMU. One for each disk. */

@@ -187,6 +187,11 @@ int vm_recover(struct fermata_vm *vm, struct err *e)
 	case PENDING_RESTORE:
 		rc = CONFIG_MEMORY ? save_recover(vm, e) : err_set(e, -EOPNOTSUPP, "built without CONFIG_MEMORY");
 		break;
+	case PENDING_IMPORT:
+		rc = CONFIG_EXPORT ? import_undo(vm, e) : err_set(e, -EOPNOTSUPP, "built without CONFIG_EXPORT");
+		if (rc == 0)
+			vm_notice(vm, "snapshot-import '%s' was cut off: what it left is removed", name);
+		break;
 	}
 	if (rc < 0) {
 		err_at(e, "cannot recover what the last command left");

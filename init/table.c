@@ -7,6 +7,7 @@ C(cmd_domstate); C(cmd_dominfo); C(cmd_domblklist); C(cmd_domblkinfo); C(cmd_dom
 C(cmd_qemu_monitor_command); C(cmd_qemu_agent_command); C(cmd_domfsfreeze); C(cmd_domfsthaw);
 C(cmd_snapshot_create_as); C(cmd_snapshot_list); C(cmd_snapshot_info); C(cmd_snapshot_dumpxml); C(cmd_snapshot_current);
 C(cmd_snapshot_parent); C(cmd_snapshot_verify); C(cmd_snapshot_bake); C(cmd_snapshot_revert); C(cmd_snapshot_delete);
+C(cmd_snapshot_export); C(cmd_snapshot_import);
 C(cmd_blockpull); C(cmd_blockcommit); C(cmd_blockcopy); C(cmd_blockjob); C(cmd_domblkchain);
 C(cmd_boot); C(cmd_boot_status); C(cmd_mark_good); C(cmd_guard); C(cmd_init);
 C(cmd_save); C(cmd_restore); C(cmd_save_image_info); C(cmd_managedsave); C(cmd_managedsave_remove); C(cmd_dump); C(cmd_standby);
@@ -41,6 +42,9 @@ const struct cmd *const commands[] = {
 #if CONFIG_MEMORY
 	&cmd_snapshot_bake,
 #endif
+#endif
+#if CONFIG_EXPORT
+	&cmd_snapshot_export, &cmd_snapshot_import,
 #endif
 	&cmd_snapshot_revert,
 #if CONFIG_BLOCKJOB

@@ -32,6 +32,8 @@ commands() {
 		snapshot-parent @ s
 		snapshot-verify @ s
 		snapshot-bake @ s
+		snapshot-export @ s -
+		snapshot-import @ -
 		snapshot-revert @ s
 		snapshot-delete @ s
 		recover @

@@ -345,12 +345,8 @@ int live_end(struct fermata_vm *vm, bool ran, struct err *e)
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	if (!is_on(vm))
-		return 0;
 	/* Not begun, there would be no end to wait for. */
-	if (ask(vm, "closefd", "{\"fdname\":\"fermata\"}", e) == 0)
-		return capabilities(vm, false, false, e);
-	for (bool over = false; !over && rc == 0;) {
+	for (bool over = !is_on(vm) || ask(vm, "closefd", "{\"fdname\":\"fermata\"}", e) == 0; !over && rc == 0;) {
 		auto_json struct json_doc *reply = NULL;
 		const char *status;
 
@@ -362,5 +358,5 @@ int live_end(struct fermata_vm *vm, bool ran, struct err *e)
 		if (!over)
 			nanosleep(&(struct timespec){ .tv_nsec = l.runs ? 50000000 : 1000000 }, NULL);
 	}
-	return rc < 0 ? rc : capabilities(vm, false, false, e);
+	return rc < 0 || memory_go_on(vm, ran, e) < 0 ? e->code : capabilities(vm, false, false, e);
 }

@@ -26,8 +26,8 @@ int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermat
 int live_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /*
- * After a kill: let the guest go on as soon as that is right, wait until QEMU has written all that it has to, and leave no
- * capability on. Nothing to do when no background snapshot is under way.
+ * After a kill: memory_go_on(), but a background snapshot is not cancelled: its guest goes on as soon as that is right, and
+ * QEMU writes all that it has to. No capability is left on.
  */
 int live_end(struct fermata_vm *vm, bool ran, struct err *e) MUST_CHECK;
 

@@ -47,8 +47,7 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 		return e->code;
 	if (!handed && vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
 		return e->code;
-	if (!handed && memory && vm_alive(vm) &&
-		(live_end(vm, vm->rec->pending.run, e) < 0 || memory_go_on(vm, vm->rec->pending.run, e) < 0))
+	if (!handed && memory && vm_alive(vm) && live_end(vm, vm->rec->pending.run, e) < 0)
 		return e->code;
 	/* An offline snapshot is made in no time: what its own record does not call complete is undone. */
 	if (!handed && vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make an appliance: Debian's kernel, an initramfs whose first process is fermata, with Debian's QEMU and the definition
-# of one VM; a state disk with the VM's image, in it a golden checkpoint of the witness guest.
+# of one VM; a state disk into which a golden checkpoint of the witness guest was imported, and nothing else.
 #
 #	tests/appliance/mk.sh OUTDIR
 #
@@ -18,9 +18,10 @@ skip() {
 	echo "mk.sh: $*; see tests/setup.sh" >&2
 	exit 77
 }
-for tool in qemu-system-x86_64 qemu-img cpio mke2fs modprobe gcc objcopy; do
+for tool in qemu-system-x86_64 qemu-img cpio mke2fs modprobe gcc objcopy unshare; do
 	command -v $tool >/dev/null || skip "there is no $tool"
 done
+unshare -m true 2>/dev/null || skip "no mount namespace can be made"
 # shellcheck disable=SC2012
 kernel=$(ls /boot/vmlinuz-*cloud* 2>/dev/null | sort -V | tail -n 1)
 [ -r "$kernel" ] || skip "there is no cloud kernel in /boot"
@@ -49,6 +50,7 @@ cat >"$root/etc/fermata/koan.conf" <<-'END'
 	autostart       = yes
 	from            = golden
 	discard-changes = yes
+	verify          = yes
 	fallback        = cold
 	healthy         = serial "mem="
 	within          = 600s
@@ -95,20 +97,28 @@ echo "mount = /dev/vda /var/lib/fermata ext4" >>"$root/etc/fermata/init.conf"
 factory=$tmp/factory
 mkdir -p "$factory/etc/fermata" "$tmp/state"
 "$top/tests/guest/mkwitness.sh" "$tmp/witness.raw" size=16
-qemu-img convert -q -f raw -O qcow2 "$tmp/witness.raw" "$tmp/state/koan.qcow2"
-sed -e "s|/var/lib/fermata/koan.qcow2|$tmp/state/koan.qcow2|" -e "s|/dev/ttyS1|$tmp/log|" \
+qemu-img convert -q -f raw -O qcow2 "$tmp/witness.raw" "$factory/koan.qcow2"
+sed -e "s|/var/lib/fermata/koan.qcow2|$factory/koan.qcow2|" -e "s|/dev/ttyS1|$tmp/log|" \
 	"$root/etc/fermata/koan.conf" >"$factory/etc/fermata/koan.conf"
 "$fermata" --root "$factory" start koan >/dev/null
 for _ in $(seq 6000); do
 	"$top/tests/guest/readlog.pl" "$tmp/log" | grep -q '^mem=[1-9][0-9][0-9]' && break
 	sleep 0.1
 done
-"$fermata" --root "$factory" snapshot-create-as koan golden >/dev/null
+"$fermata" --root "$factory" snapshot-create-as koan golden --instant >/dev/null
 "$fermata" --root "$factory" destroy koan >/dev/null
-mkdir "$tmp/state/koan"
-# The record names images by their paths, and this one moves.
-sed "s|$tmp/state/|/var/lib/fermata/|g" "$factory/var/lib/fermata/koan/state.json" >"$tmp/state/koan/state.json"
-! grep -q "$tmp" "$tmp/state/koan/state.json"
+
+# ---- and imported where the appliance will have it: names in its record and its images are the appliance's own
+"$fermata" --root "$factory" snapshot-export koan golden "$tmp/golden" >/dev/null
+# shellcheck disable=SC2016
+unshare -m sh -ec '
+	cp "$1" "$2/fermata"
+	for dir in /etc /run /var; do mount -t tmpfs none $dir; done
+	mkdir -p /etc/fermata /var/lib/fermata
+	mount --bind "$2/state" /var/lib/fermata
+	cp "$2/root/etc/fermata/koan.conf" /etc/fermata/
+	"$2/fermata" snapshot-import koan "$2/golden" --force
+' sh "$fermata" "$(cd "$tmp" && pwd)" >/dev/null
 
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$tmp/initrd"
 truncate -s 96M "$tmp/state.raw"

@@ -60,7 +60,7 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 		kvm_guard_call(recover_now, vm, &guard, e) < 0)
 		return e->code;
 	/*
-	 * Stopped here and not by QEMU on its way: QEMU without KVM, before 9.0, misses writes to pages that the guest has
+	 * Stopped here and not by QEMU on its way: QEMU without KVM misses writes to pages that the guest has
 	 * touched before.
 	 */
 	rc = (ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0) || memory_save(vm, &o, memory_manifest, &m, e) < 0 ||

@@ -196,7 +196,7 @@ static int give_up(struct fermata_vm *vm, bool ran, struct err *e)
 }
 
 /*
- * The guest is stopped before its memory is read: QEMU without KVM, before 9.0, misses writes to pages that the guest has
+ * The guest is stopped before its memory is read: QEMU without KVM misses writes to pages that the guest has
  * touched before. Should this process die, a child does what the next command would.
  */
 static int write_memory(struct fermata_vm *vm, const char *path, bool direct, struct saving *m, bool ran, struct err *e)

@@ -349,10 +349,50 @@ static int take_file(struct job *j, const char *file, uint64_t size, struct err 
 	return rc < 0 ? rc : file_flush_name(file, e);
 }
 
+/* Whether snapshot @s has the very memory that @o has, whole, in a file that the same QEMU could open. */
+static bool is_twin(struct fermata_vm *vm, const struct fermata_snap *s, const struct ram_out *o)
+{
+	auto_mem_in struct mem_in in = { .fd = -1 };
+	struct stat a, b;
+	struct ram_in r;
+	struct err no;
+
+	return fermata_snap_instant(s) && memory_open(s->memory, s, &in, &no) == 0 && ram_look(&in, s, &r, &no) == 0 && !r.base &&
+		in.n_more == o->sums.n && !memcmp(r.sums, buf_str(&o->sums), o->sums.n) && stat(r.file, &a) == 0 &&
+		fstat(o->fd, &b) == 0 && a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_dev == b.st_dev &&
+		ram_verify(vm, &r, &no) == 0;
+}
+
+/*
+ * Another VM of this host may have imported the same memory: one file under two names then, of which the host has each page
+ * once however many guests map it. 1: so it is placed; 0: there is none.
+ */
+static int share_ram(struct job *j, const char *file, struct err *e)
+{
+	auto_free char *names = NULL;
+	bool linked = false;
+
+	if (fermata_names(j->vm->host, &names, e) < 0)
+		return e->code;
+	for (const char *n = names; *n && !linked; n += strlen(n) + 1) {
+		auto_free char *path = str_fmt("%s/%s/state.json", j->vm->host->state_dir, n);
+		struct record *r = NULL;
+		struct err skip;
+
+		if (!path || record_load(path, &r, &skip) < 0)
+			continue;
+		for (size_t i = 0; i < r->n_snaps && !linked; i++)
+			linked = is_twin(j->vm, r->snaps[i], &j->ram) && link(r->snaps[i]->ram, file) == 0;
+		record_free(r);
+	}
+	return linked ? (file_flush_name(file, e) < 0 ? e->code : 1) : 0;
+}
+
 static int take_ram(struct job *j, const char *file, uint64_t size, struct err *e)
 {
 	const uint8_t *p;
 	uint64_t at;
+	int shared;
 	size_t n;
 
 	if (ram_out_open(j->vm, file, &j->ram, e) < 0)
@@ -361,7 +401,10 @@ static int take_ram(struct job *j, const char *file, uint64_t size, struct err *
 		if (get(j, &at, &p, &n, e) < 0 || (n && ram_out_put(&j->ram, at, p, n, e) < 0))
 			return e->code;
 	} while (n);
-	return ram_out_end(&j->ram, size, e) < 0 ? e->code : ram_out_place(&j->ram, e);
+	if (ram_out_end(&j->ram, size, e) < 0)
+		return e->code;
+	shared = share_ram(j, file, e);
+	return shared < 0 ? shared : shared ? 0 : ram_out_place(&j->ram, e);
 }
 
 /* QEMU's stream, in a memory file that says where it is now. */

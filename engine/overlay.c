@@ -354,6 +354,19 @@ int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 	return 0;
 }
 
+/* One of several names of a memory that VMs share, and none that this one goes by: the others keep it. */
+static bool is_spare_name(const struct record *r, const char *file)
+{
+	struct stat st;
+
+	if (!str_ends(file, ".ram") || lstat(file, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+		return false;
+	for (size_t i = 0; i < r->n_snaps; i++)
+		if (str_eq(r->snaps[i]->ram, file) || str_eq(r->snaps[i]->ram_base, file))
+			return false;
+	return true;
+}
+
 int trash_empty(struct fermata_vm *vm, struct err *e)
 {
 	auto_file_set struct file_set needed = { 0 };
@@ -368,7 +381,7 @@ int trash_empty(struct fermata_vm *vm, struct err *e)
 	for (size_t i = 0; i < r->n_trash; i++) {
 		char *file = r->trash[i];
 
-		if (!file_set_has(&needed, file) && overlay_remove(file, &why) < 0) {
+		if ((!file_set_has(&needed, file) || is_spare_name(r, file)) && overlay_remove(file, &why) < 0) {
 			vm_notice(vm, "%s, which nothing needs any more", why.msg);
 			r->trash[left++] = file;
 			continue;

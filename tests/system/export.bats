@@ -490,3 +490,45 @@ cut_import() {
 	done
 	[ $failed -ge 10 ]
 }
+
+@test "VMs that import the same memory share its file; each of them lets go of its own name" {
+	witness_vm w 1 fill=16
+	vm_start w
+	wait_counter_above w 10
+	fermata snapshot-create-as w gold --instant
+	fermata destroy w
+	fermata snapshot-export w gold "$FERMATA_ROOT/gold.far"
+	fermata snapshot-delete w gold
+	ram() { echo "$FERMATA_ROOT/var/lib/fermata/$1"/gold-*.ram; }
+	for vm in a b c; do
+		sed "s|w-vda|$vm-vda|; s|w\\.log|$vm.log|" "$FERMATA_ROOT/etc/fermata/w.conf" >"$FERMATA_ROOT/etc/fermata/$vm.conf"
+		fermata snapshot-import $vm "$FERMATA_ROOT/gold.far"
+	done
+	[ "$(stat -c %h "$(ram a)")" = 3 ]
+	[ "$(stat -c %i "$(ram a)")" = "$(stat -c %i "$(ram c)")" ]
+	for vm in a b; do
+		fermata snapshot-revert $vm gold
+		assert_one_instant $vm
+		[ "$(ask $vm v '^V')" = "V ok" ]
+	done
+	# The base of what was taken since stays under the name by which it goes.
+	fermata snapshot-create-as a more --instant
+	name=$(ram a)
+	fermata snapshot-delete a gold
+	[ -e "$name" ]
+	fermata snapshot-delete b gold
+	[ ! -e "$(ram b)" ]
+	fermata snapshot-revert a more
+	[ "$(ask a v '^V')" = "V ok" ]
+	fermata snapshot-delete a more
+	[ ! -e "$name" ]
+	[ "$(stat -c %h "$(ram c)")" = 1 ]
+	fermata snapshot-verify c gold
+	# One that is damaged is shared with nobody.
+	at=$(perl -e 'open my $f, "<", $ARGV[0] or die; my $at = sysseek($f, 0, 3) or die; print $at + 100' "$(ram c)")
+	flip "$(ram c)" "$at"
+	fermata snapshot-import b "$FERMATA_ROOT/gold.far"
+	[ "$(stat -c %h "$(ram b)")" = 1 ]
+	fermata snapshot-verify b gold
+	for vm in a b; do fermata destroy $vm; done || true
+}

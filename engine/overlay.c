@@ -378,6 +378,9 @@ int trash_empty(struct fermata_vm *vm, struct err *e)
 		vm_needs(&needed, vm->def, r);
 		others_need(&needed, vm);
 	}
+	/* Somebody's definition or record cannot be read: they stay on the list until it can. */
+	if (needed.all)
+		return 0;
 	for (size_t i = 0; i < r->n_trash; i++) {
 		char *file = r->trash[i];
 

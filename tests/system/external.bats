@@ -130,3 +130,19 @@ teardown() { root_end; }
 	contents >/dev/null
 	assert_no_orphans
 }
+
+@test "another VM that cannot be read may need anything: what is to go waits for it" {
+	witness_vm w 1 size=16
+	fermata snapshot-create-as w a --disk-only
+	fermata snapshot-create-as w b --disk-only
+	echo "memory = many" >"$FERMATA_ROOT/etc/fermata/x.conf"
+	fermata snapshot-delete w b
+	before=$(ls "$FERMATA_ROOT/images" | wc -l)
+	fermata recover w
+	[ "$(ls "$FERMATA_ROOT/images" | wc -l)" = "$before" ]
+	rm "$FERMATA_ROOT/etc/fermata/x.conf"
+	fermata recover w
+	[ "$(ls "$FERMATA_ROOT/images" | wc -l)" -lt "$before" ]
+	contents >/dev/null
+	assert_no_orphans
+}

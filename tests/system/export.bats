@@ -368,7 +368,7 @@ flip() {
 	there hold fsync 1 snapshot-import w "$FERMATA_ROOT/k.far"
 	there is_pending w
 	mount -o remount,size=12m "$OTHER/small"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	cat "$OTHER/err"
@@ -441,7 +441,7 @@ cut_import() {
 	there hold pwrite64 2 snapshot-import w "$FERMATA_ROOT/k.far"
 	there is_pending w
 	kill -INT "$held"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	cat "$OTHER/err"
@@ -450,7 +450,7 @@ cut_import() {
 	assert_nothing_there
 	hold write 2 snapshot-export w k "$FERMATA_ROOT/c.far"
 	kill -TERM "$held"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	[ $status = 1 ]

@@ -42,7 +42,7 @@ used_kib() {
 	hold fsync 1 snapshot-create-as w one
 	is_pending w
 	mount -o "remount,size=$(($(used_kib) + 8192))k" "$FERMATA_ROOT/small"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	cat "$FERMATA_ROOT/err"

@@ -448,7 +448,7 @@ most_cut() {
 }
 
 # hold CALL NTH ARGS...: start the command, and stop it for good behind its NTH CALL; $tracer is to be waited for, and has its
-# status; $held is the one to signal and, at last, to kill -CONT. Its errors are in $FERMATA_ROOT/err.
+# status; $held is the one to signal; let_go at last. Its errors are in $FERMATA_ROOT/err.
 hold() {
 	local call=$1 nth=$2
 	shift 2
@@ -459,6 +459,11 @@ hold() {
 	# To be in the middle of a call looks like this from outside; the tracer knows better.
 	wait_until 30 grep -q 'stopped by SIGSTOP' "$FERMATA_ROOT/stopped"
 	held=$(pgrep -P $tracer)
+}
+
+# What is held goes on, unless a signal has ended it where it stood.
+let_go() {
+	kill -CONT "$held" 2>/dev/null || dead "$held"
 }
 
 # Cut the command off as soon as it is on record as pending, before it has touched anything: its first fsync is that of

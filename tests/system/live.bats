@@ -46,6 +46,8 @@ by_background="by background snapshot, as of its start"
 go_back() {
 	local from name=$1
 	shift
+	# From far behind it, so that where the count goes back is where the other guest begins.
+	! state_is w running || wait_counter_above w $((c[$name] + 30)) 60 "$(mark w)"
 	from=$(mark w)
 	fermata snapshot-revert w "$name" "$@"
 	assert_back_in w "$from" $((before[$name] - 5)) "${c[$name]}"
@@ -126,7 +128,7 @@ on_ext4() {
 		fermata domblklist w >"$FERMATA_ROOT/out" 2>&1 || true
 		n=$(last_counter w)
 		kill -$sig "$held"
-		kill -CONT "$held"
+		let_go
 		status=0
 		wait $tracer || status=$?
 		echo "$sig: $status $(cat "$FERMATA_ROOT/err")"
@@ -149,7 +151,7 @@ on_ext4() {
 	fermata snapshot-delete w k
 	hold write 30 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
 	kill -KILL "$(vm_pid w)"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	echo "$status $(cat "$FERMATA_ROOT/err")"
@@ -177,7 +179,7 @@ on_ext4() {
 		hold fsync 1 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/small/new.mem" $replace
 		is_pending w
 		mount -o remount,size=60M "$FERMATA_ROOT/small"
-		kill -CONT "$held"
+		let_go
 		status=0
 		wait $tracer || status=$?
 		cat "$FERMATA_ROOT/err"
@@ -285,7 +287,7 @@ on_ext4() {
 		hold write 6 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
 		n=$(last_counter w)
 		kill -$sig "$held"
-		kill -CONT "$held"
+		let_go
 		wait $tracer || true
 		wait_until 30 not is_pending w
 		wait_counter_above w $((n + 10))

@@ -85,7 +85,7 @@ flip() {
 		hold write 30 snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem"
 		[ -s "$FERMATA_ROOT/k.mem.part" ]
 		kill -$sig "$held"
-		kill -CONT "$held"
+		let_go
 		status=0
 		wait $tracer || status=$?
 		echo "$sig: $status $(cat "$FERMATA_ROOT/err")"
@@ -104,7 +104,7 @@ flip() {
 	hold write 30 snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem"
 	[ -s "$FERMATA_ROOT/k.mem.part" ]
 	kill -KILL "$(vm_pid w)"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	[ $status = 1 ]

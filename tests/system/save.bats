@@ -142,7 +142,7 @@ flip() {
 		hold write 30 save w "$FERMATA_ROOT/w.mem"
 		[ -s "$FERMATA_ROOT/w.mem.part" ]
 		kill -$sig "$held"
-		kill -CONT "$held"
+		let_go
 		status=0
 		wait $tracer || status=$?
 		echo "$sig: $status"
@@ -161,7 +161,7 @@ flip() {
 	hold write 30 save w "$FERMATA_ROOT/w.mem"
 	[ -s "$FERMATA_ROOT/w.mem.part" ]
 	kill -KILL "$(vm_pid w)"
-	kill -CONT "$held"
+	let_go
 	status=0
 	wait $tracer || status=$?
 	[ $status = 1 ]

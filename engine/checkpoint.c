@@ -297,8 +297,11 @@ int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++)
 		switched &= !s->disks[j].external || !s->disks[j].overlay[0];
-	/* Once the disks have switched, a QEMU that lives is the second one, in its own place or already in the other's. */
-	if (switched ? alive || kvm_pid(next) : !alive && checkpoint_stands(next)) {
+	/*
+	 * Once the disks have switched, a QEMU that lives is the second one, in its own place or already in the other's. Before,
+	 * the present one may live and yet have been told to end: when the second one stands there is no going back.
+	 */
+	if (switched ? alive || kvm_pid(next) : checkpoint_stands(next)) {
 		vm_notice(vm, "snapshot-revert to '%s' was cut off: it is now finished", s->name);
 		return change(vm, e);
 	}

@@ -63,7 +63,7 @@ int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool fo
  */
 int checkpoint_change(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* The pending revert was cut off: undone if the present QEMU lives, else finished as far as the second one came. */
+/* The pending revert was cut off: finished if the second QEMU stands, else undone as far as there is something left. */
 int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 #endif

@@ -12,6 +12,8 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
+#define CMDLINE_MAX (1u << 20) /* bytes */
+
 /* The name that the memory file gets: one for each checkpoint of each VM of each root. NULL: no memory. */
 static char *live_name(const struct fermata_vm *vm, const struct fermata_snap *s)
 {
@@ -56,12 +58,23 @@ void handover_drop(struct fermata_vm *vm, const struct fermata_snap *s)
 bool handover_is(struct fermata_vm *vm, const struct fermata_snap *s)
 {
 	auto_free char *live = fermata_snap_instant(s) && life_memory_dir(vm) ? live_name(vm, s) : NULL;
+	auto_free char *devices = live ? devices_name(vm, s) : NULL;
 	struct stat st;
 
-	return live && (file_exists(live) || (lstat(s->ram, &st) == 0 && S_ISLNK(st.st_mode)));
+	return devices && (file_exists(live) || file_exists(devices) || (lstat(s->ram, &st) == 0 && S_ISLNK(st.st_mode)));
 }
 
 /* ---- afterwards ------------------------------------------------------------------------------------------- */
+
+/* Both are in their places, only what they were made of is still there. */
+static bool is_complete(const struct fermata_snap *s)
+{
+	auto_mem_in struct mem_in in = { .fd = -1 };
+	struct err ignored;
+	struct stat st;
+
+	return lstat(s->ram, &st) == 0 && S_ISREG(st.st_mode) && memory_open(s->memory, s, &in, &ignored) == 0;
+}
 
 /* Memory and devices into their places: the guest runs, or is gone. */
 static int complete(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
@@ -75,6 +88,10 @@ static int complete(struct fermata_vm *vm, const struct fermata_snap *s, struct 
 
 	if (!live || !devices)
 		return err_nomem(e, "finish a checkpoint");
+	if (is_complete(s)) {
+		handover_drop(vm, s);
+		return 0;
+	}
 	if (file_read(devices, INSTANT_STATE_MAX, &stream, e) < 0)
 		return e->code;
 	from.own = open(live, O_RDONLY | O_CLOEXEC);
@@ -234,46 +251,74 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 
 /* ---- cut off ------------------------------------------------------------------------------------------------ */
 
-/* Whether the QEMU in the VM's own folder is the second one, moved in. */
-static int is_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
+/* Whether process @pid is the second QEMU: it has mapped the checkpoint's memory. Asked of the kernel, for it may be ending. */
+static bool is_second(pid_t pid, const struct fermata_snap *s)
 {
-	auto_ram struct ram r = { .mem = -1, .own = -1 };
+	auto_buf struct buf line = { 0 }, map = { 0 };
+	struct err ignored;
+	char path[32];
 
-	if (ram_open(vm, &r, e) < 0)
-		return e->code;
-	*second = str_eq(r.base, s->ram);
+	buf_adds(&map, "mem-path=");
+	for (const char *p = s->ram; *p; p++)
+		buf_addf(&map, "%c%s", *p, *p == ',' ? "," : "");
+	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	return pid && !map.oom && file_read(path, CMDLINE_MAX, &line, &ignored) == 0 && memmem(line.p, line.n, map.p, map.n + 1);
+}
+
+static bool present_runs(struct fermata_vm *vm)
+{
+	char status[KVM_STATUS_MAX];
+	struct err ignored;
+	struct kvm *k;
+
+	return fermata_vm_kvm(vm, &k, &ignored) == 0 && kvm_status(k, status, &ignored) == 0 && !strcmp(status, "running");
+}
+
+/*
+ * Once the second one has loaded, the present one is not let go on any more, and may have been told to end. But should the
+ * loading have been taken for a failure, it runs.
+ */
+static int choose(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
+{
+	auto_free char *next = checkpoint_beside(vm);
+	pid_t pid = kvm_pid(vm->run_dir);
+
+	if (!next)
+		return err_nomem(e, "recover");
+	*second = is_second(pid, s);
+	if (!*second && checkpoint_stands(next) && !present_runs(vm)) {
+		vm_hang_up(vm);
+		if (kvm_destroy(vm->run_dir, 0, false, e) < 0)
+			return e->code;
+		*second = true;
+	}
+	/* Also of one that had moved in half way. */
+	if (*second)
+		return move_in(vm, e);
+	dismiss(vm);
 	return 0;
+}
+
+/* Whichever it is goes on, if the guest ran. */
+static int go_on(struct fermata_vm *vm, bool second, struct err *e)
+{
+	struct kvm *k;
+
+	if (fermata_vm_kvm(vm, &k, e) < 0 || (vm->rec->pending.run && !present_runs(vm) && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
+		return e->code;
+	return second ? late(vm, false, e) : 0;
 }
 
 int handover_recover(struct fermata_vm *vm, bool *whole, struct err *e)
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
-	auto_free char *next = checkpoint_beside(vm);
-	bool run = vm->rec->pending.run, second = false;
-	char status[KVM_STATUS_MAX];
-	struct kvm *k;
+	bool second = false;
 
 	*whole = false;
-	if (!next)
-		return err_nomem(e, "recover");
-	if (vm_alive(vm)) {
-		if (is_second(vm, s, &second, e) < 0 || kvm_status(vm->kvm, status, e) < 0)
-			return e->code;
-		if (!second) {
-			dismiss(vm);
-			return run && strcmp(status, "running") ? kvm_cont(vm->kvm, deadline_in(CALL_MS), e) : 0;
-		}
-	}
-	if (!second && checkpoint_stands(next)) {
-		if (move_in(vm, e) < 0)
-			return e->code;
-		second = true;
-	}
-	if (!second)
-		dismiss(vm);
-	else if (fermata_vm_kvm(vm, &k, e) < 0 || kvm_status(k, status, e) < 0 ||
-		(run && strcmp(status, "running") && kvm_cont(k, deadline_in(CALL_MS), e) < 0) || late(vm, false, e) < 0)
+	if (choose(vm, s, &second, e) < 0 || (vm_alive(vm) && go_on(vm, second, e) < 0))
 		return e->code;
+	if (vm_alive(vm) && !second)
+		return 0;
 	*whole = complete(vm, s, e) == 0;
 	if (*whole)
 		return 0;

@@ -475,3 +475,55 @@ in_guest() {
 	assert_state l "shut off"
 	assert_images_ok l
 }
+
+@test "handed over, cut off at the very change: from one QEMU's end to the other's place, the guest goes on by itself" {
+	need_strace
+	instant_vm 2 size=16 fill=4
+	# Of the renames the first five, and of the unlinks fourteen, are before anybody stands guard.
+	for at in sendmsg:20 sendmsg:22 kill:1 kill:2 unlink:15 unlink:24 sendmsg:25 rename:6 rename:7 rename:8 rename:10 rename:12 \
+		rename:13 unlink:25 unlink:26; do
+		vm_start w
+		from=$(mark w)
+		cut=$n_cut
+		inject "${at%:*}" "${at#*:}" snapshot-create-as w k --instant=handover
+		[ $n_cut -gt $cut ]
+		echo "cut at $at"
+		# Without a further command
+		wait_until 20 state_is w running
+		wait_until 20 not is_pending w
+		assert_one_instant w "$from"
+		if said_since w "$from" '^boot'; then return 1; fi
+		[ ! -e "$FERMATA_ROOT/run/fermata/w/next" ]
+		[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+		if listed w k; then
+			fermata snapshot-verify w k
+			back_to k
+		else
+			assert_nothing k
+		fi
+		fermata destroy w
+		! listed w k || fermata snapshot-delete w k
+	done
+}
+
+@test "gone back to, cut off as the present QEMU is told to end: the other one takes its place by itself" {
+	need_strace
+	witness_vm w 2 size=16 fill=4
+	vm_start w
+	fermata snapshot-create-as w k --instant
+	fermata snapshot-create-as w f --memspec snapshot=external
+	for name in k f k; do
+		pid=$(vm_pid w)
+		wait_counter_above w 30 60 "$(mark w)"
+		cut=$n_cut
+		# The call is made: strace's signal comes behind it, and QEMU is ending.
+		inject kill 1 snapshot-revert w $name
+		[ $n_cut -gt $cut ]
+		wait_until 20 not is_pending w
+		assert_state w running
+		assert_one_instant w
+		fermata recover w
+	done
+	fermata destroy w
+	assert_images_ok w
+}

@@ -486,8 +486,7 @@ in_guest() {
 		from=$(mark w)
 		cut=$n_cut
 		inject "${at%:*}" "${at#*:}" snapshot-create-as w k --instant=handover
-		[ $n_cut -gt $cut ]
-		echo "cut at $at"
+		echo "cut at $at: $((n_cut - cut))"
 		# Without a further command
 		wait_until 20 state_is w running
 		wait_until 20 not is_pending w

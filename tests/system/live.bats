@@ -135,6 +135,7 @@ on_ext4() {
 		if [ $sig = KILL ]; then
 			# Without a further command.
 			wait_until 30 not is_pending w
+			fermata recover w # waits for the child, which deletes what it has just put on record
 		else
 			[ $status = 1 ]
 			grep -q cancelled "$FERMATA_ROOT/err"

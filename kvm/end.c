@@ -21,8 +21,10 @@ int kvm_wait_gone(const char *run_dir, pid_t pid, struct deadline d, struct err 
 		int left = deadline_left_ms(d);
 
 		waitpid(pid, NULL, WNOHANG); /* if it is our own child */
-		if (kvm_pid(run_dir) != pid)
+		if (kvm_pid(run_dir) != pid) {
+			waitpid(pid, NULL, WNOHANG); /* it may have ended in between */
 			return 0;
+		}
 		if (left == 0)
 			return err_set(e, -ETIMEDOUT, "QEMU (process %d) did not end", (int)pid);
 		if (pidfd < 0)

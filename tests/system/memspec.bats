@@ -294,7 +294,8 @@ assert_present() {
 		echo "$rule: $status $(cat "$FERMATA_ROOT/err")"
 		fermata recover w
 		# Status 3: on record, and finished by now if the other one stood.
-		[ "$status" != 1 ] || assert_present "$pid"
+		[ "$status" = 0 ] || [ "$status" = 3 ] || assert_present "$pid"
+		assert_state w running
 		pid=$(vm_pid w)
 		images=$(ls "$FERMATA_ROOT/images")
 		from=$(mark w)

@@ -233,16 +233,16 @@ static size_t run(const uint8_t *pages, uint64_t i, uint64_t end, bool on)
 	return (size_t)(n - i);
 }
 
-/* One MiB of a whole memory, which is in the chunk. */
-static int put_chunk(struct ram_out *o, uint64_t first, struct err *e)
+/* @chunk, a MiB of a whole memory, for its byte @at. */
+static int put_chunk(struct ram_out *o, const uint8_t *chunk, uint64_t at, struct err *e)
 {
-	for (size_t i = 0, n; i < CHUNK_PAGES; i += n ? n : 1) {
-		for (n = 0; i + n < CHUNK_PAGES && !is_zero(o->chunk + (i + n) * PAGE);)
-			n++;
-		if (n && put(o, o->chunk + i * PAGE, n * PAGE, (first + i) * PAGE, e) < 0)
+	for (size_t i = 0, n; i < MEM_CHUNK; i += n ? n : PAGE) {
+		for (n = 0; i + n < MEM_CHUNK && !is_zero(chunk + i + n);)
+			n += PAGE;
+		if (n && put(o, chunk + i, n, at + i, e) < 0)
 			return e->code;
 	}
-	add_sum(&o->sums, mem_sum(o->chunk, MEM_CHUNK));
+	add_sum(&o->sums, mem_sum(chunk, MEM_CHUNK));
 	return 0;
 }
 
@@ -259,7 +259,7 @@ static int save_chunk(const struct ram *r, const uint8_t *pages, uint64_t first,
 		i += n;
 		i += run(pages, i, end, false);
 	}
-	return put_chunk(o, first, e);
+	return put_chunk(o, o->chunk, first * PAGE, e);
 }
 
 static int save_whole(struct fermata_vm *vm, const struct ram *r, const uint8_t *pages, struct ram_out *o, struct err *e)
@@ -354,8 +354,6 @@ static void next_chunk(struct ram_out *o)
 		o->zeros = none ? mem_sum(none, MEM_CHUNK) : 0;
 	}
 	add_sum(&o->sums, o->some ? mem_sum(o->chunk, MEM_CHUNK) : o->zeros);
-	if (o->some)
-		memset(o->chunk, 0, MEM_CHUNK);
 	o->some = false;
 	o->bytes += MEM_CHUNK;
 }
@@ -364,11 +362,11 @@ int ram_out_put(struct ram_out *o, uint64_t at, const uint8_t *p, size_t n, stru
 {
 	if (put(o, p, n, at, e) < 0)
 		return e->code;
-	if (!o->bytes && !o->some)
-		memset(o->chunk, 0, MEM_CHUNK);
 	for (; n; at += PAGE, p += PAGE, n -= PAGE) {
 		while (at - o->bytes >= MEM_CHUNK)
 			next_chunk(o);
+		if (!o->some)
+			memset(o->chunk, 0, MEM_CHUNK);
 		memcpy(o->chunk + (at - o->bytes), p, PAGE);
 		o->some = true;
 	}
@@ -377,8 +375,6 @@ int ram_out_put(struct ram_out *o, uint64_t at, const uint8_t *p, size_t n, stru
 
 int ram_out_end(struct ram_out *o, uint64_t bytes, struct err *e)
 {
-	if (!o->bytes && !o->some)
-		memset(o->chunk, 0, MEM_CHUNK);
 	while (o->bytes < bytes)
 		next_chunk(o);
 	o->stored = bytes;
@@ -592,62 +588,54 @@ int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
 
 static int baked(struct ram_out *o, uint64_t bytes, struct buf *more, struct err *e)
 {
-	o->bytes = o->stored = bytes;
-	if (ftruncate(o->fd, (off_t)bytes) < 0)
-		return err_sys(e, errno, "cannot write %s", o->path);
+	if (ram_out_end(o, bytes, e) < 0)
+		return e->code;
 	buf_add(more, buf_str(&o->sums), o->sums.n);
 	return o->sums.oom ? err_nomem(e, "bake") : buf_check(more, "bake", e);
 }
 
+struct fold {
+	struct fermata_vm *vm;
+	struct ram_out *o;
+	uint64_t from, bytes;
+};
+
+static int fold_chunk(void *ctx, uint64_t at, const uint8_t *chunk, struct err *e)
+{
+	struct fold *f = ctx;
+
+	if (memory_step(f->vm, "Bake", f->from, at, f->bytes, e) < 0)
+		return e->code;
+	while (f->o->bytes < at)
+		next_chunk(f->o);
+	f->o->bytes += MEM_CHUNK;
+	return put_chunk(f->o, chunk, at, e);
+}
+
 int ram_fold(struct fermata_vm *vm, const struct ram_in *in, struct ram_out *o, struct buf *more, struct err *e)
 {
-	auto_fd int below = open(in->base, O_RDONLY | O_CLOEXEC), fd = open(in->file, O_RDONLY | O_CLOEXEC);
-	uint64_t from = clock_mono_ms(), page = 0, taken = 0;
-	auto_free uint8_t *some = malloc(MEM_CHUNK);
-	size_t n;
+	struct fold f = { vm, o, clock_mono_ms(), in->bytes };
 
-	if (!some)
-		return err_nomem(e, "bake");
-	if (below < 0 || fd < 0)
-		return err_sys(e, errno, "cannot open %s", below < 0 ? in->base : in->file);
-	for (uint64_t i = 0; i < chunks(in->bytes); i++) {
-		if (memory_step(vm, "Bake", from, i * MEM_CHUNK, in->bytes, e) < 0 ||
-			read_chunk(below, in->base, i, in->bytes, in->base_sums, o->chunk, &n, e) < 0)
-			return e->code;
-		for (; page < (i + 1) * CHUNK_PAGES; page++) {
-			if (!has(in->pages, page))
-				continue;
-			if (taken % CHUNK_PAGES == 0 &&
-				read_chunk(fd, in->file, taken / CHUNK_PAGES, in->stored, in->sums, some, &n, e) < 0)
-				return e->code;
-			memcpy(o->chunk + page % CHUNK_PAGES * PAGE, some + taken++ % CHUNK_PAGES * PAGE, PAGE);
-		}
-		if (put_chunk(o, i * CHUNK_PAGES, e) < 0)
-			return e->code;
-	}
-	return baked(o, in->bytes, more, e);
+	return ram_read(in, fold_chunk, &f, e) < 0 ? e->code : baked(o, in->bytes, more, e);
 }
 
 int ram_out_written(struct fermata_vm *vm, struct ram_out *o, uint64_t bytes, struct buf *more, struct err *e)
 {
-	uint64_t from = clock_mono_ms(), zeros;
+	uint64_t from = clock_mono_ms();
 
-	memset(o->chunk, 0, MEM_CHUNK);
-	zeros = mem_sum(o->chunk, MEM_CHUNK);
 	for (uint64_t at = 0; at < bytes; at += MEM_CHUNK) {
 		off_t data = lseek(o->fd, (off_t)at, SEEK_DATA);
 
 		if (memory_step(vm, "Sum", from, at, bytes, e) < 0)
 			return e->code;
-		if (data < 0 ? errno == ENXIO : (uint64_t)data >= at + MEM_CHUNK) {
-			add_sum(&o->sums, zeros);
-			continue;
+		if (data < 0 ? errno != ENXIO : (uint64_t)data < at + MEM_CHUNK) {
+			if (lseek(o->fd, (off_t)at, SEEK_SET) < 0)
+				return err_sys(e, errno, "cannot read %s", o->path);
+			if (io_read_full(o->fd, o->chunk, MEM_CHUNK, o->path, e) < 0)
+				return e->code;
+			o->some = true;
 		}
-		if (lseek(o->fd, (off_t)at, SEEK_SET) < 0)
-			return err_sys(e, errno, "cannot read %s", o->path);
-		if (io_read_full(o->fd, o->chunk, MEM_CHUNK, o->path, e) < 0)
-			return e->code;
-		add_sum(&o->sums, mem_sum(o->chunk, MEM_CHUNK));
+		next_chunk(o);
 	}
 	return baked(o, bytes, more, e);
 }

@@ -87,7 +87,7 @@ int ram_read(const struct ram_in *r, ram_chunk_fn *fn, void *ctx, struct err *e)
 /* Put the differing pages, each checked, over what the QEMU of @vm has mapped. */
 int ram_patch(struct fermata_vm *vm, const struct ram_in *r, struct err *e) MUST_CHECK;
 
-/* @r, of differing pages, as a whole memory: each byte of both files is checked on the way. @more: as ram_save(). */
+/* @r, of differing pages, as a whole memory: what it takes of both files is checked on the way. @more: as ram_save(). */
 int ram_fold(struct fermata_vm *vm, const struct ram_in *r, struct ram_out *o, struct buf *more, struct err *e) MUST_CHECK;
 
 /* The same for @bytes of a whole memory that somebody else has written into the file of @o. */

@@ -45,6 +45,23 @@ static int parameters(struct fermata_vm *vm, unsigned down_ms, struct err *e)
 	return buf_check(&b, "ask QEMU for a checkpoint", e) < 0 ? e->code : ask(vm, "migrate-set-parameters", b.p, e);
 }
 
+/* Whether QEMU knows capability @name of its migration. @on: out, whether it is on; may be NULL. */
+static bool capability(struct fermata_vm *vm, const char *name, bool *on)
+{
+	auto_json struct json_doc *reply = NULL;
+	struct err ignored;
+
+	if (mon_call(kvm_mon(vm->kvm), "query-migrate-capabilities", NULL, deadline_in(CALL_MS), &reply, &ignored) < 0)
+		return false;
+	json_each(c, json_root(reply))
+		if (str_eq(json_str(json_get(c, "capability"), NULL), name)) {
+			if (on)
+				*on = json_bool(json_get(c, "state"), false);
+			return true;
+		}
+	return false;
+}
+
 /*
  * QEMU without KVM misses writes to pages that the guest has touched before: what pre-copy brings back then runs for a while,
  * or traps. Seen on 7.2 and on 10.0.
@@ -86,9 +103,9 @@ struct live {
 	const struct fermata_snap *s;
 	struct mem_out o;
 	int in;             /* where the stream is read */
+	size_t plug;        /* bytes in the pipe that are not QEMU's */
 	bool armed;         /* every write to the guest's memory is tracked: it may go on */
 	bool runs;          /* it does */
-	bool switched;      /* the disks have */
 	uint64_t from_ms, shown_ms, total;
 };
 
@@ -105,6 +122,27 @@ static int piped(struct live *l, int *out, struct err *e)
 	fcntl(*out, F_SETPIPE_SZ, MEM_CHUNK); /* only faster */
 	l->from_ms = clock_mono_ms();
 	return kvm_memory_used(kvm_process(l->vm->kvm), &l->total, e);
+}
+
+/* The pipe takes nothing more. */
+static void plug(struct live *l, int out)
+{
+	int n = fcntl(out, F_SETPIPE_SZ, 1);
+
+	memset(l->o.chunk, 0, MEM_CHUNK);
+	if (n > 0 && (size_t)n <= MEM_CHUNK && write(out, l->o.chunk, (size_t)n) == n)
+		l->plug = (size_t)n;
+}
+
+static int unplug(struct live *l, struct err *e)
+{
+	size_t n = l->plug;
+
+	l->plug = 0;
+	if (io_read_full(l->in, l->o.chunk, n, "the pipe", e) < 0)
+		return e->code;
+	fcntl(l->in, F_SETPIPE_SZ, MEM_CHUNK);
+	return 0;
 }
 
 /* Take what is there of the stream. @n: out, 0 at its end. */
@@ -144,12 +182,11 @@ static void let_go(struct live *l)
 
 /*
  * To the end, whatever happens here: when the stream of a background snapshot breaks off, QEMU leaves the guest's processors
- * waiting, or cannot take another.
+ * waiting, or cannot take another. @rc: what has failed already.
  */
-static int drain(struct live *l, struct err *e)
+static int drain(struct live *l, int rc, struct err *e)
 {
 	struct pollfd p = { .fd = l->in, .events = POLLIN };
-	int rc = 0;
 
 	for (size_t n = 1; n;) {
 		if (poll(&p, 1, l->runs ? LOOK_MS : 1) > 0) {
@@ -189,19 +226,63 @@ static int finish(struct live *l, struct saving *m, struct err *e)
 	return memory_manifest(m, &text, e) < 0 || mem_out_seal(&l->o, &text, e) < 0 ? e->code : mem_out_place(&l->o, e);
 }
 
+/* Whether QEMU has a migration under way. */
+static bool is_under_way(struct fermata_vm *vm)
+{
+	auto_json struct json_doc *reply = NULL;
+	const char *status;
+	struct err e;
+
+	if (quick(vm, "query-migrate", &reply, &e) < 0)
+		return e.code == -ETIMEDOUT;
+	status = json_str(json_get(json_root(reply), "status"), "none");
+	return !strcmp(status, "setup") || !strcmp(status, "active") || !strcmp(status, "cancelling");
+}
+
+/*
+ * QEMU looks at every page of the guest's memory before it tracks writes, 0.2 s for each GiB. The guest need not stand for
+ * that: QEMU has nothing to say before it is done, and then the pipe is full. So until it waits there, the guest runs; where
+ * that cannot be seen, it does not, and all is right as well.
+ */
+static int begin_plugged(struct live *l, struct err *e)
+{
+	pid_t pid = kvm_process(l->vm->kvm);
+
+	if (ask(l->vm, "migrate", "{\"uri\":\"fd:fermata\"}", e) < 0)
+		return e->code;
+	for (unsigned i = 1; kvm_waits_on(pid, l->in) == 0; i++) {
+		if (i % 50 == 0 && !is_under_way(l->vm))
+			break;
+		if (memory_cancelled(l->vm, e) < 0)
+			break; /* drain() sees it too */
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	}
+	return 0;
+}
+
 static int background(struct live *l, struct saving *m, int *out, struct err *e)
 {
 	struct fermata_vm *vm = l->vm;
 	struct err also;
 	int rc, ended;
 
+	/* One that knows mapped-ram has its big lock while it sets up: plugged, it could not be told to stop the guest. */
+	if (!capability(vm, "mapped-ram", NULL))
+		plug(l, *out);
 	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm, out, e) < 0 ||
-		kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0 || diskshot_switch(vm, l->ds, l->s, e) < 0)
+		(l->plug && begin_plugged(l, e) < 0))
 		return e->code;
-	l->switched = true;
-	if (ask(vm, "migrate", "{\"uri\":\"fd:fermata\"}", e) < 0)
+	rc = memory_cancelled(vm, e) < 0 || kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0 ||
+		diskshot_switch(vm, l->ds, l->s, e) < 0 ? e->code : 0;
+	if (l->plug) {
+		if (unplug(l, rc ? &also : e) < 0 && rc == 0)
+			rc = e->code;
+	} else if (rc < 0) {
+		return rc;
+	} else if (ask(vm, "migrate", "{\"uri\":\"fd:fermata\"}", e) < 0) {
 		return e->code == -EREMOTEIO ? save_standing(l, m, e) : e->code;
-	rc = drain(l, e);
+	}
+	rc = drain(l, rc, e);
 	ended = memory_settle(vm, "query-migrate", rc ? &also : e);
 	if (rc < 0 || ended == 0)
 		return rc < 0 ? rc : finish(l, m, e);
@@ -223,7 +304,7 @@ static int switch_over(struct live *l, bool *after, struct err *e)
 		return 0;
 	if (diskshot_switch(l->vm, l->ds, l->s, e) < 0)
 		return e->code;
-	l->switched = *after = true;
+	*after = true;
 	rc = mon_call(kvm_mon(l->vm->kvm), "migrate-continue", "{\"state\":\"pre-switchover\"}", deadline_in(QUICK_MS), NULL, e);
 	return rc == -ETIMEDOUT ? 0 : rc; /* it has been sent, and its answer may wait for us to read */
 }
@@ -323,40 +404,22 @@ int live_undo(struct fermata_vm *vm, struct err *e)
 	return create_finish(vm, e) < 0 ? e->code : fermata_snapshot_delete(vm, name, &(struct fermata_delete){ 0 }, e);
 }
 
-/* Whether QEMU was told to take one. */
-static bool is_on(struct fermata_vm *vm)
-{
-	auto_json struct json_doc *reply = NULL;
-	struct err ignored;
-
-	if (mon_call(kvm_mon(vm->kvm), "query-migrate-capabilities", NULL, deadline_in(CALL_MS), &reply, &ignored) < 0)
-		return false;
-	json_each(c, json_root(reply))
-		if (str_eq(json_str(json_get(c, "capability"), NULL), "background-snapshot"))
-			return json_bool(json_get(c, "state"), false);
-	return false;
-}
-
 int live_end(struct fermata_vm *vm, bool ran, struct err *e)
 {
 	struct live l = { .vm = vm, .runs = !ran };
+	bool on = false, over;
 	struct kvm *k;
-	int rc = 0;
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
 	/* Not begun, there would be no end to wait for. */
-	for (bool over = !is_on(vm) || ask(vm, "closefd", "{\"fdname\":\"fermata\"}", e) == 0; !over && rc == 0;) {
-		auto_json struct json_doc *reply = NULL;
-		const char *status;
-
+	over = !capability(vm, "background-snapshot", &on) || !on || ask(vm, "closefd", "{\"fdname\":\"fermata\"}", e) == 0;
+	while (!over) {
 		if (!l.runs)
 			let_go(&l);
-		rc = mon_call(kvm_mon(k), "query-migrate", NULL, deadline_in(CALL_MS), &reply, e);
-		status = rc < 0 ? "" : json_str(json_get(json_root(reply), "status"), "none");
-		over = strcmp(status, "setup") && strcmp(status, "active") && strcmp(status, "cancelling");
+		over = !is_under_way(vm);
 		if (!over)
 			nanosleep(&(struct timespec){ .tv_nsec = l.runs ? 50000000 : 1000000 }, NULL);
 	}
-	return rc < 0 || memory_go_on(vm, ran, e) < 0 ? e->code : capabilities(vm, false, false, e);
+	return memory_go_on(vm, ran, e) < 0 ? e->code : capabilities(vm, false, false, e);
 }

@@ -1,9 +1,11 @@
 /* The end of a QEMU process: waiting for it, and bringing it about. */
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -74,6 +76,39 @@ int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e)
 			*bytes += strtoull(at + strlen(parts[i]), NULL, 10) * 1024;
 	}
 	return *bytes ? 0 : err_set(e, -ENODATA, "cannot tell the memory of process %d", (int)pid);
+}
+
+int kvm_waits_on(pid_t pid, int fd)
+{
+	struct stat ours, its;
+	struct dirent *task;
+	char path[64];
+	int found = 0;
+	DIR *tasks;
+
+	snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	if (!tasks || fstat(fd, &ours) < 0)
+		found = -errno;
+	while (found == 0 && (task = readdir(tasks))) {
+		auto_buf struct buf text = { 0 };
+		unsigned its_fd;
+		struct err e;
+
+		if (task->d_name[0] == '.')
+			continue;
+		/* The call's number and arguments; "running" for one that is in none. */
+		snprintf(path, sizeof path, "/proc/%d/task/%.16s/syscall", (int)pid, task->d_name);
+		if (file_read(path, 4096, &text, &e) < 0) {
+			found = e.code == -ENOENT || e.code == -ESRCH ? 0 : e.code;
+		} else if (sscanf(buf_str(&text), "%*d 0x%x", &its_fd) == 1) {
+			snprintf(path, sizeof path, "/proc/%d/fd/%u", (int)pid, its_fd);
+			found = stat(path, &its) == 0 && its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
+		}
+	}
+	if (tasks)
+		closedir(tasks);
+	return found;
 }
 
 int kvm_memory_free(uint64_t *bytes, struct err *e)

@@ -178,6 +178,12 @@ int kvm_destroy(const char *run_dir, uint64_t grace_ms, bool graceful, struct er
 /* Bytes of guest memory that QEMU has touched (VmRSS less file mappings), from /proc/PID/status. */
 int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e) MUST_CHECK;
 
+/*
+ * Whether a thread of process @pid is in a system call on the file or pipe behind our @fd: 1, 0; -errno if that cannot be
+ * seen. From /proc/PID/task/TID/syscall, which takes the rights of ptrace.
+ */
+int kvm_waits_on(pid_t pid, int fd);
+
 /* Bytes that the host can give to programs, from /proc/meminfo. */
 int kvm_memory_free(uint64_t *bytes, struct err *e) MUST_CHECK;
 

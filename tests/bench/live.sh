@@ -2,7 +2,7 @@
 # How long the guest stands in a checkpoint, by the clock of QEMU's own events: --live, without it, and savevm of the same
 # guest, one after the other; how long each takes in all. Medians.
 #   tests/bench/live.sh [-n RUNS] [FERMATA]
-# Guests of 256 MiB and 1 GiB, with 64 MiB and nearly all of it in use. In BENCH_DIR on disk (default: /var/tmp).
+# Guests of 256 MiB and 1 GiB, with 64 MiB and nearly all of it in use, and of 4 GiB with 3 in use. In BENCH_DIR on disk (default: /var/tmp).
 set -eu
 cd "$(dirname "$0")/../.."
 runs=7
@@ -51,3 +51,4 @@ one 256 64
 one 256 200
 one 1100 64
 one 1100 1000
+one 4096 3000

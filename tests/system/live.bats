@@ -169,6 +169,39 @@ on_ext4() {
 	[ "$(ask w c '^C')" = "C ok" ]
 }
 
+@test "while QEMU looks at all of the memory the guest runs; called off or killed then, nothing is left" {
+	need_strace
+	witness_vm w 2 memory=512M fill=400 dirty=50
+	vm_start w
+	! fermata qemu-monitor-command w '{"execute":"query-migrate-capabilities"}' | grep -q mapped-ram ||
+		skip "this QEMU can be told nothing meanwhile"
+	from=$(mark w)
+	for sig in INT KILL; do
+		# The first time that it waits for that.
+		hold nanosleep,clock_nanosleep 1 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
+		[ ! -s "$FERMATA_ROOT/k.mem.part" ]
+		wait_counter_above w $(($(last_counter w) + 100))
+		kill -$sig "$held"
+		let_go
+		status=0
+		wait $tracer || status=$?
+		echo "$sig: $status $(cat "$FERMATA_ROOT/err")"
+		if [ $sig = KILL ]; then
+			wait_until 30 not is_pending w
+			fermata recover w
+		else
+			[ $status = 1 ]
+			grep -q cancelled "$FERMATA_ROOT/err"
+		fi
+		wait_counter_above w $(($(last_counter w) + 10))
+		assert_nothing k
+		assert_state w running
+	done
+	assert_one_instant w "$from"
+	take k "$by_background"
+	go_back k
+}
+
 @test "full in the middle: the guest runs on, nothing is left, what was to be replaced stays" {
 	need_strace
 	mkdir "$FERMATA_ROOT/small"

@@ -582,6 +582,44 @@ static void memory(void **state)
 	assert_int_equal(kvm_memory_used(999999999, &bytes, &e), -ENOENT);
 }
 
+static void *write_on(void *fd)
+{
+	char bytes[4096] = { 0 };
+
+	while (write(*(int *)fd, bytes, sizeof bytes) > 0)
+		;
+	return NULL;
+}
+
+static void a_thread_that_waits(void **state)
+{
+	int p[2], other[2];
+	pthread_t t;
+	int seen = 0;
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(pipe(other), 0);
+	assert_int_equal(kvm_waits_on(getpid(), p[0]), 0);
+	assert_int_equal(pthread_create(&t, NULL, write_on, &p[1]), 0);
+	for (int i = 0; i < 5000 && !seen; i++) {
+		seen = kvm_waits_on(getpid(), p[0]);
+		poll(NULL, 0, 1);
+	}
+	if (seen == -EPERM || seen == -EACCES)
+		skip();
+	assert_int_equal(seen, 1);
+	assert_int_equal(kvm_waits_on(getpid(), other[0]), 0);
+	assert_int_equal(kvm_waits_on(999999999, p[0]), -ENOENT);
+	signal(SIGPIPE, SIG_IGN);
+	close(p[0]);
+	pthread_join(t, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	close(p[1]);
+	close(other[0]);
+	close(other[1]);
+}
+
 /* ---- the thaw guard ---------------------------------------------------------------------------------------------- */
 
 /* What arrives at the agent's end of @fd within @ms. */
@@ -716,6 +754,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(host),
 		cmocka_unit_test(user),
 		cmocka_unit_test(memory),
+		cmocka_unit_test(a_thread_that_waits),
 		cmocka_unit_test(guard_told),
 		cmocka_unit_test(guard_takes_over),
 	};

@@ -131,7 +131,7 @@ static int prepare(struct start *s, struct err *e)
 	for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
 		if ((i != KVM_FD_AGENT - 3 || s->spec->def->agent) && run_listen(dir, names[i], &s->fds[i], e) < 0)
 			return e->code;
-	if (s->spec->memory_dir && make_memory(s, e) < 0)
+	if (s->spec->memory_dir && !s->spec->memory_map && make_memory(s, e) < 0)
 		return e->code;
 	s->log = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return s->log < 0 ? err_sys(e, errno, "cannot create %s", log) : 0;

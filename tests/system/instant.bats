@@ -43,6 +43,11 @@ back_to() {
 	assert_pattern
 }
 
+# How many memory files of their own, which take all of their room from the start, the guest's QEMU has
+memory_files() {
+	find "/proc/$(vm_pid w)/fd" -lname '*/dev/shm/#*(deleted)' | wc -l
+}
+
 # Neither a file of NAME, nor a name in the folder of memories
 assert_nothing() {
 	not listed w "$1"
@@ -125,9 +130,11 @@ assert_nothing() {
 	vm_start w
 	wait_counter_above w 20
 	pid=$(vm_pid w)
+	[ "$(memory_files)" != 0 ]
 	from=$(mark w)
 	low=$(last_counter w)
 	fermata snapshot-create-as w gold --instant=handover >"$FERMATA_ROOT/out" 2>"$FERMATA_ROOT/err"
+	[ "$(memory_files)" = 0 ]
 	[ ! -s "$FERMATA_ROOT/err" ]
 	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
 	high=$(last_counter w)
@@ -143,6 +150,7 @@ assert_nothing() {
 	from=$(mark w)
 	back_to gold
 	assert_back_in w "$from" "$low" "$high"
+	[ "$(memory_files)" = 0 ]
 	# Its memory is now that of a checkpoint: only what differs is kept.
 	fermata snapshot-create-as w two --instant=handover 2>"$FERMATA_ROOT/err"
 	grep -q "what differs is copied" "$FERMATA_ROOT/err"

@@ -29,6 +29,7 @@ version=${kernel#/boot/vmlinuz-}
 qemu=$(command -v qemu-system-x86_64)
 
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
 tmp=$(mktemp -d "$out/tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 root=$tmp/root

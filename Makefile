@@ -282,11 +282,13 @@ check-fuzz: $(fuzz_replays)
 	$(Q)$(run_tests) $(fuzz_replays)
 
 # The long form of what `make check` samples: every crash state asked of qemu-img too, thousands of random images, every
-# system call a place to be killed, two hundred snapshots in a chain, eight supervised VMs crashing for five minutes.
+# system call a place to be killed, two hundred snapshots in a chain, checkpoints of 3 GiB in use, eight supervised VMs
+# crashing for five minutes.
 soak: all $(filter %/test_check %/test_diff %/test_twin,$(unit_tests)) $(filter %/test_crash_snap %/test_crash_edit \
 	%/test_crash_resize %/test_crash_bitmap %/test_crash_repair,$(unit_tests))
 	$(Q)for t in $(filter $(O)/test/%,$^); do echo "$$t"; FERMATA_SOAK=1 CMOCKA_MESSAGE_OUTPUT=STDOUT $$t || exit 1; done
 	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats tests/system/every.bats tests/system/atomic.bats tests/system/deep.bats
+	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats -f 'the long form' tests/system/instant.bats tests/system/live.bats
 	$(Q)O=$(abspath $(O)) tests/system/soak.sh 300
 
 # A bootable initramfs whose first process is fermata, and a state disk with a golden checkpoint: build/appliance. Then:

@@ -167,6 +167,23 @@ assert_nothing() {
 	assert_images_ok w
 }
 
+@test "a GiB in use (the long form: three): handed over, what differs, baked, with a standby: every page as it was" {
+	instant_vm 2 "memory=$([ -z "${FERMATA_SOAK-}" ] && echo 1100 || echo 4096)M" \
+		"fill=$([ -z "${FERMATA_SOAK-}" ] && echo 1000 || echo 3000)" dirty=200
+	vm_start w
+	from=$(mark w)
+	fermata snapshot-create-as w gold --instant=handover
+	assert_one_instant w "$from"
+	assert_pattern
+	back_to gold
+	fermata snapshot-create-as w more --instant
+	fermata snapshot-bake w more
+	fermata standby w more
+	wait_counter_above w $(($(last_counter w) + 20))
+	back_to more
+	back_to gold --verify
+}
+
 @test "what cannot be: refused in one line, nothing is touched" {
 	witness_vm w 1
 	printf '\n[qemu]\narg = -device VGA\n' >"$FERMATA_ROOT/vga"

@@ -266,8 +266,8 @@ static int background(struct live *l, struct saving *m, int *out, struct err *e)
 	struct err also;
 	int rc, ended;
 
-	/* One that knows mapped-ram has its big lock while it sets up: plugged, it could not be told to stop the guest. */
-	if (!capability(vm, "mapped-ram", NULL))
+	/* From 8.2 on QEMU has its big lock while it sets up: plugged, it could be told nothing. Those know switchover-ack, of 8.1. */
+	if (!capability(vm, "switchover-ack", NULL))
 		plug(l, *out);
 	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm, out, e) < 0 ||
 		(l->plug && begin_plugged(l, e) < 0))

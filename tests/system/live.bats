@@ -174,7 +174,7 @@ on_ext4() {
 	need_strace
 	witness_vm w 2 memory=512M fill=400 dirty=50
 	vm_start w
-	! fermata qemu-monitor-command w '{"execute":"query-migrate-capabilities"}' | grep -q mapped-ram ||
+	! fermata qemu-monitor-command w '{"execute":"query-migrate-capabilities"}' | grep -q switchover-ack ||
 		skip "this QEMU can be told nothing meanwhile"
 	from=$(mark w)
 	for sig in INT KILL; do

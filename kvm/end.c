@@ -92,7 +92,7 @@ int kvm_waits_on(pid_t pid, int fd)
 		found = -errno;
 	while (found == 0 && (task = readdir(tasks))) {
 		auto_buf struct buf text = { 0 };
-		unsigned its_fd;
+		const char *first;
 		struct err e;
 
 		if (task->d_name[0] == '.')
@@ -101,8 +101,8 @@ int kvm_waits_on(pid_t pid, int fd)
 		snprintf(path, sizeof path, "/proc/%d/task/%.16s/syscall", (int)pid, task->d_name);
 		if (file_read(path, 4096, &text, &e) < 0) {
 			found = e.code == -ENOENT || e.code == -ESRCH ? 0 : e.code;
-		} else if (sscanf(buf_str(&text), "%*d 0x%x", &its_fd) == 1) {
-			snprintf(path, sizeof path, "/proc/%d/fd/%u", (int)pid, its_fd);
+		} else if ((first = strchr(buf_str(&text), ' '))) {
+			snprintf(path, sizeof path, "/proc/%d/fd/%lu", (int)pid, strtoul(first, NULL, 16));
 			found = stat(path, &its) == 0 && its.st_dev == ours.st_dev && its.st_ino == ours.st_ino;
 		}
 	}

@@ -176,10 +176,13 @@ on_ext4() {
 	vm_start w
 	! fermata qemu-monitor-command w '{"execute":"query-migrate-capabilities"}' | grep -q switchover-ack ||
 		skip "this QEMU can be told nothing meanwhile"
+	# Where it looks for the first time whether QEMU is done.
+	calls_of snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem" >/dev/null
+	fermata snapshot-delete w k
+	n=$(awk '/^sendmsg.*execute..:..migrate\\"/ { sent = 1 } /^getdents64/ { n++; if (sent) { print n; exit } }' "$FERMATA_ROOT/trace")
 	from=$(mark w)
 	for sig in INT KILL; do
-		# The first time that it waits for that.
-		hold nanosleep,clock_nanosleep 1 snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
+		hold getdents64 "$n" snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
 		[ ! -s "$FERMATA_ROOT/k.mem.part" ]
 		wait_counter_above w $(($(last_counter w) + 100))
 		kill -$sig "$held"

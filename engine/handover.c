@@ -150,7 +150,7 @@ static int pass_on(struct fermata_vm *vm, const struct fermata_snap *s, struct h
 	struct kvm *present;
 	int rc;
 
-	if (state_save(vm, f, e) < 0 || state_stream(f->fd, s->machine, &stream, e) < 0)
+	if (state_save(vm, f, vm->rec->pending.run, e) < 0 || state_stream(f->fd, s->machine, &stream, e) < 0)
 		return e->code;
 	fd = devices ? open(devices, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
 	if (fd < 0)
@@ -185,19 +185,30 @@ static int64_t event_usec(struct mon *m, const char *name)
 	return at;
 }
 
-/* From the end of the present one on there is no way back. */
-static int change(struct fermata_vm *vm, struct handover *h, struct err *e)
+/*
+ * The second one goes on while the present one, whose images it has set free, still stands: what it takes to end a process of
+ * so much memory is no pause. Should it not, the present one can: what the second one writes is in files of its own.
+ */
+static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
 {
 	int64_t stopped = event_usec(kvm_mon(vm->kvm), "STOP"), goes_on;
 
+	if (!vm->rec->pending.run)
+		return 0;
+	if (kvm_cont(h->next, deadline_in(CALL_MS), e) < 0)
+		return err_hint(e, "--instant=copy does without a second QEMU");
+	goes_on = event_usec(kvm_mon(h->next), "RESUME");
+	vm->pause_us = stopped && goes_on > stopped ? (uint64_t)(goes_on - stopped) : 0;
+	return 0;
+}
+
+/* From here on there is no way back. */
+static int change(struct fermata_vm *vm, struct handover *h, struct err *e)
+{
 	vm_hang_up(vm);
 	if (kvm_destroy(vm->run_dir, 0, false, e) < 0)
 		return e->code;
 	vm->kvm = take_ptr(&h->next);
-	if (vm->rec->pending.run && kvm_cont(vm->kvm, deadline_in(CALL_MS), e) < 0)
-		return e->code;
-	goes_on = event_usec(kvm_mon(vm->kvm), "RESUME");
-	vm->pause_us = stopped && goes_on > stopped ? (uint64_t)(goes_on - stopped) : 0;
 	return move_in(vm, e) < 0 || late(vm, false, e) < 0 ? e->code : 0;
 }
 
@@ -216,17 +227,21 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 	struct kvm *k;
 	int rc;
 
-	if (fermata_vm_kvm(vm, &k, e) < 0 || state_open(vm, f, e) < 0 || kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (fermata_vm_kvm(vm, &k, e) < 0 || state_open(vm, f, e) < 0 || kvm_guard_call(recover_now, vm, &guard, e) < 0) {
+		dismiss(vm);
 		return e->code;
-	rc = (ran && kvm_stop(k, deadline_in(CALL_MS), e) < 0) || pass_on(vm, s, h, f, e) < 0 ? e->code : 0;
+	}
+	rc = (ran && kvm_stop(k, deadline_in(CALL_MS), e) < 0) || pass_on(vm, s, h, f, e) < 0 || let_go(vm, h, e) < 0 ? e->code : 0;
 	if (rc == 0) {
 		f->set = 0; /* goes with its QEMU */
 		if (change(vm, h, e) < 0)
 			rc = e->code = FERMATA_PENDING;
 		else if (complete(vm, s, e) < 0)
 			give_up(vm, e);
-	} else if (ran && vm_alive(vm) && kvm_cont(k, deadline_in(CALL_MS), &also) < 0) {
-		err_also(e, "and could not let the guest go on: %s", also.msg);
+	} else {
+		dismiss(vm);
+		if (ran && vm_alive(vm) && kvm_cont(k, deadline_in(CALL_MS), &also) < 0)
+			err_also(e, "and could not let the guest go on: %s", also.msg);
 	}
 	kvm_guard_end(&guard);
 	return rc;
@@ -244,8 +259,6 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	state_close(vm, &f);
 	own_close(&h.feed);
 	kvm_close(h.next);
-	if (rc < 0 && rc != FERMATA_PENDING)
-		dismiss(vm);
 	return rc;
 }
 

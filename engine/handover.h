@@ -1,6 +1,8 @@
 /*
  * Instant checkpoints by handing over: the memory file of the running QEMU becomes the checkpoint as it is, and the guest
- * goes on in a second QEMU, which maps that file privately. How long the guest stands does not depend on its memory's size.
+ * goes on in a second QEMU, which maps that file privately. How long the guest stands does not depend on its memory's size:
+ * the present one sets its images free (QMP xen-save-devices-state with "live" while it stands), the second one goes on, and
+ * only then the present one ends, which takes longer the more memory it has.
  *
  * The file has no name while only its QEMU uses it. For this it gets one in its own file system, and the checkpoint's file
  * is a link to that until it has been copied, when the guest runs again. What the devices were is kept in the run folder: with
@@ -11,7 +13,10 @@
 
 #include "engine/instant.h"
 
-/* Take the pending one. Commit point: the end of the present QEMU, when the second one has loaded all. */
+/*
+ * Take the pending one. Commit point: the end of the present QEMU, when the second one has gone on. Until then it can be
+ * undone at any time, since no disk of the present one is written by the second one.
+ */
 int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 
 /* Whether the pending creation of @s is one, cut off or under way. */

@@ -94,11 +94,11 @@ int state_open(struct fermata_vm *vm, struct state_file *f, struct err *e)
 		json_need_uint(json_root(reply), "fdset-id", &f->set, e) < 0 ? e->code : 0;
 }
 
-int state_save(struct fermata_vm *vm, const struct state_file *f, struct err *e)
+int state_save(struct fermata_vm *vm, const struct state_file *f, bool release, struct err *e)
 {
 	char args[80];
 
-	snprintf(args, sizeof args, "{\"filename\":\"/dev/fdset/%llu\",\"live\":false}", (unsigned long long)f->set);
+	snprintf(args, sizeof args, "{\"filename\":\"/dev/fdset/%llu\",\"live\":%s}", (unsigned long long)f->set, release ? "true" : "false");
 	return mon_call(kvm_mon(vm->kvm), "xen-save-devices-state", args, deadline_in(CALL_MS), NULL, e);
 }
 
@@ -139,7 +139,7 @@ static int stand_and_copy(struct fermata_vm *vm, struct taking *t, const struct 
 {
 	if (t->ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0)
 		return e->code;
-	return state_save(vm, &t->state, e) < 0 || ram_save(vm, &t->from, base_sums, &t->ram, &t->mem.more, e) < 0 ||
+	return state_save(vm, &t->state, false, e) < 0 || ram_save(vm, &t->from, base_sums, &t->ram, &t->mem.more, e) < 0 ||
 		diskshot_switch(vm, t->ds, t->s, e) < 0 ? e->code : 0;
 }
 

@@ -21,7 +21,8 @@ int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fer
 
 /*
  * What a running QEMU's devices are, as a file for it to write to, and the stream that this becomes. QEMU is asked for it when
- * the guest stands. state_close() in any case.
+ * the guest stands. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
+ * state_close() in any case.
  */
 #define INSTANT_STATE_MAX (64u << 20) /* bytes */
 struct state_file {
@@ -29,7 +30,7 @@ struct state_file {
 	uint64_t set; /* what QEMU calls it; 0: nothing */
 };
 int state_open(struct fermata_vm *vm, struct state_file *f, struct err *e) MUST_CHECK;
-int state_save(struct fermata_vm *vm, const struct state_file *f, struct err *e) MUST_CHECK;
+int state_save(struct fermata_vm *vm, const struct state_file *f, bool release, struct err *e) MUST_CHECK;
 int state_stream(int fd, const char *machine, struct buf *out, struct err *e) MUST_CHECK;
 void state_close(struct fermata_vm *vm, struct state_file *f);
 

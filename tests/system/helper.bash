@@ -447,13 +447,13 @@ most_cut() {
 	[ $n_aimed -gt 0 ] && [ $((n_missed * 4)) -le $n_aimed ] || { echo "$n_missed of $n_aimed were not cut off"; return 1; }
 }
 
-# hold CALL NTH ARGS...: start the command, and stop it for good behind its NTH CALL; $tracer is to be waited for, and has its
+# hold CALL NTH ARGS...: start the command, and stop it for good behind its NTH CALL (CALL:retval=0: in its place); $tracer is to be waited for, and has its
 # status; $held is the one to signal; let_go at last. Its errors are in $FERMATA_ROOT/err.
 hold() {
 	local call=$1 nth=$2
 	shift 2
 	: >"$FERMATA_ROOT/stopped"
-	strace -qq -o "$FERMATA_ROOT/stopped" -e "trace=$call" -e "inject=$call:signal=SIGSTOP:when=$nth" \
+	strace -qq -o "$FERMATA_ROOT/stopped" -e "trace=${call%%:*}" -e "inject=$call:signal=SIGSTOP:when=$nth" \
 		"$FERMATA_BIN" --root "$FERMATA_ROOT" "$@" >/dev/null 2>"$FERMATA_ROOT/err" 3>&- &
 	tracer=$!
 	# To be in the middle of a call looks like this from outside; the tracer knows better.

@@ -504,8 +504,9 @@ in_guest() {
 @test "handed over, cut off at the very change: from one QEMU's end to the other's place, the guest goes on by itself" {
 	need_strace
 	instant_vm 2 size=16 fill=4
-	# Of the renames the first five, and of the unlinks fourteen, are before anybody stands guard.
-	for at in sendmsg:20 sendmsg:22 kill:1 kill:2 unlink:15 unlink:24 sendmsg:25 rename:6 rename:7 rename:8 rename:10 rename:12 \
+	# Of the renames the first five, and of the unlinks fourteen, are before anybody stands guard. Of what is sent, 21 sets the
+	# images free, 25 lets the second one go on.
+	for at in sendmsg:20 sendmsg:21 sendmsg:22 sendmsg:24 sendmsg:25 sendmsg:26 sendmsg:27 kill:1 kill:2 unlink:15 unlink:24 rename:6 rename:7 rename:8 rename:10 rename:12 \
 		rename:13 unlink:25 unlink:26; do
 		vm_start w
 		from=$(mark w)
@@ -529,7 +530,67 @@ in_guest() {
 		! listed w k || fermata snapshot-delete w k
 	done
 	# How often each is called differs from run to run; most of these are there each time.
-	[ $n_cut -ge 10 ]
+	[ $n_cut -ge 13 ]
+}
+
+@test "handed over, the second QEMU cannot have the disks, or dies as it goes on: the present one goes on as if nothing was" {
+	need_strace
+	instant_vm 2 size=16 fill=4
+	vm_start w
+	pid=$(vm_pid w)
+	from=$(mark w)
+	# Somebody else has one of the new overlays open when its turn comes.
+	hold symlink 1 snapshot-create-as w k --instant=handover
+	overlay=$(echo "$FERMATA_ROOT"/images/*-vdb.k-1.qcow2)
+	size=$(stat -c %s "$overlay")
+	qemu-io "json:{'driver':'qcow2','file':{'driver':'file','filename':'$overlay'},'backing':null}" \
+		-c "write 0 64k" -c "sleep 60000" 3>&- &
+	holder=$!
+	has_grown() { [ "$(stat -c %s "$overlay")" -gt "$size" ]; }
+	wait_until 20 has_grown
+	let_go
+	status=0
+	wait $tracer || status=$?
+	cat "$FERMATA_ROOT/err"
+	[ $status = 1 ]
+	grep -q '"write" lock; --instant=copy does' "$FERMATA_ROOT/err"
+	kill $holder
+	assert_state w running
+	[ "$(vm_pid w)" = "$pid" ]
+	[ ! -e "$FERMATA_ROOT/run/fermata/w/next" ]
+	assert_nothing k
+	assert_one_instant w "$from"
+	# Its memory file could not be given a name a second time.
+	fails 1 "was tried before; --instant=copy" snapshot-create-as w k --instant=handover
+	assert_nothing k
+	fermata destroy w
+	vm_start w
+	pid=$(vm_pid w)
+	from=$(mark w)
+	# The second one runs already when it dies, and fermata with it.
+	hold kill:retval=0 1 snapshot-create-as w k --instant=handover
+	kill -KILL "$(cut -d' ' -f1 "$FERMATA_ROOT/run/fermata/w/next/pid")"
+	kill -KILL "$held"
+	let_go
+	wait $tracer || true
+	wait_until 20 state_is w running
+	wait_until 20 not is_pending w
+	[ "$(vm_pid w)" = "$pid" ]
+	assert_nothing k
+	assert_one_instant w "$from"
+	fermata destroy w
+	assert_images_ok w
+	# One that is paused stays so.
+	vm_start w
+	wait_counter_above w 5 60 "$from"
+	fermata suspend w
+	fermata snapshot-create-as w k --instant=handover
+	assert_state w paused
+	fermata resume w
+	assert_one_instant w "$from"
+	back_to k --running
+	fermata destroy w
+	assert_images_ok w
 }
 
 @test "gone back to, cut off as the present QEMU is told to end: the other one takes its place by itself" {

@@ -269,6 +269,9 @@ static int background(struct live *l, struct saving *m, int *out, struct err *e)
 	/* From 8.2 on QEMU has its big lock while it sets up: plugged, it could be told nothing. Those know switchover-ack, of 8.1. */
 	if (!capability(vm, "switchover-ack", NULL))
 		plug(l, *out);
+	/* The guest stands while that QEMU looks at its memory, of which the last background snapshot has left small pages. */
+	if (!l->plug)
+		kvm_collapse(kvm_process(vm->kvm));
 	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm, out, e) < 0 ||
 		(l->plug && begin_plugged(l, e) < 0))
 		return e->code;

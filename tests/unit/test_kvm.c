@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -591,6 +592,62 @@ static void *write_on(void *fd)
 	return NULL;
 }
 
+/* KiB of huge pages in the mapping at @p of process @pid; -1: it has none. */
+static long huge_kib(pid_t pid, const void *p)
+{
+	auto_free char *path = str_fmt("/proc/%d/smaps", (int)pid), *key = str_fmt("%lx-", (unsigned long)p);
+	auto_buf struct buf text = { 0 };
+	const char *at;
+	struct err e;
+
+	assert_int_equal(file_read(path, 1u << 24, &text, &e), 0);
+	at = strstr(buf_str(&text), key);
+	at = at ? strstr(at, "AnonHugePages:") : NULL;
+	return at ? strtol(at + 14, NULL, 10) : -1;
+}
+
+/* Pages that were small become huge, keep what they have, and those that were never touched take no memory. */
+static void small_pages_collapsed(void **state)
+{
+	const size_t size = 64u << 20, half = size / 2;
+	uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char in_core[64];
+	long before, after;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(madvise(p, size, MADV_NOHUGEPAGE), 0);
+	for (size_t i = 0; i < half; i += 4096)
+		memcpy(p + i, &i, sizeof i);
+	assert_int_equal(madvise(p, size, MADV_HUGEPAGE), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		/* Its own, no longer shared with the parent */
+		for (size_t i = 0; i < half; i += 4096)
+			p[i + 100] = 1;
+		raise(SIGSTOP);
+		for (size_t i = 0; i < half; i += 4096)
+			if (memcmp(p + i, &i, sizeof i) || p[i + 100] != 1)
+				_exit(1);
+		_exit(mincore(p + half + (4u << 20), sizeof in_core * 4096, in_core) < 0 || memchr(in_core, 1, sizeof in_core) ? 2 : 0);
+	}
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	before = huge_kib(pid, p);
+	kvm_collapse(pid);
+	after = huge_kib(pid, p);
+	kvm_collapse(999999999);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	munmap(p, size);
+	if (before < 0 || after == before)
+		skip(); /* an older kernel, or one that may not */
+	assert_in_range(after, before + 24 * 1024, half / 1024 + 4096);
+}
+
 static void a_thread_that_waits(void **state)
 {
 	int p[2], other[2];
@@ -754,6 +811,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(host),
 		cmocka_unit_test(user),
 		cmocka_unit_test(memory),
+		cmocka_unit_test(small_pages_collapsed),
 		cmocka_unit_test(a_thread_that_waits),
 		cmocka_unit_test(guard_told),
 		cmocka_unit_test(guard_takes_over),

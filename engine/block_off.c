@@ -50,7 +50,7 @@ int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct 
 	base = below(img, n);
 	if (chain_pull_cost(img, base, &cost, e) < 0 || need_room(top, &cost, e) < 0 || dry)
 		return e->code;
-	name = base ? backing_name(top, base->path) : NULL;
+	name = base ? backing_name(base->path) : NULL;
 	if (base && !name)
 		return err_nomem(e, "merge images");
 	return image_reopen_rw(img, e) < 0 || chain_pull(img, base, name, base ? base->format : NULL, &job, e) < 0 ? e->code : 0;
@@ -73,7 +73,7 @@ int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struc
 
 int off_stand_on(const char *file, const char *base, bool raw, struct err *e)
 {
-	auto_free char *name = backing_name(file, base);
+	auto_free char *name = backing_name(base);
 	auto_qcow2 struct qcow2 *q = NULL;
 
 	if (!name)

@@ -35,9 +35,8 @@ char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uin
 	return name;
 }
 
-char *backing_name(const char *overlay, const char *backing)
+char *backing_name(const char *backing)
 {
-	(void)overlay;
 	return path_beside("", backing);
 }
 
@@ -107,7 +106,7 @@ static int make(struct fermata_vm *vm, const char *path, const char *like, bool 
 	bool backing_raw, bool raw, struct err *e)
 {
 	struct qcow2_create c = { 0 };
-	auto_free char *name = backing ? backing_name(path, backing) : NULL;
+	auto_free char *name = backing ? backing_name(backing) : NULL;
 
 	if (backing && !name)
 		return err_nomem(e, "make an image");

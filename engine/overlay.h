@@ -41,10 +41,10 @@ int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create
 int file_flush_name(const char *path, struct err *e) MUST_CHECK;
 
 /*
- * How @overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
+ * How an overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
  * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
  */
-char *backing_name(const char *overlay, const char *backing);
+char *backing_name(const char *backing);
 
 /* Whether @path, made by somebody else, is an overlay on @backing that nothing was written to yet. -EINVAL. */
 int overlay_check(const char *path, const char *backing, struct err *e) MUST_CHECK;

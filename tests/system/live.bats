@@ -234,11 +234,20 @@ on_ext4() {
 	go_back k
 }
 
+# As calls_of, but for those with which it looks how far QEMU is: how many these are differs by thousands from run to run
+steady_calls_of() {
+	calls_of "$@" >/dev/null
+	sed -i -E '/^(open|fstat|stat|getdents64|read|close|nanosleep|clock_gettime|poll|recvfrom|fcntl|mmap|munmap|madvise|brk)[(]/d' \
+		"$FERMATA_ROOT/trace"
+	sed -n 's/^\([a-z_0-9]*\)(.*/\1/p' "$FERMATA_ROOT/trace" >"$FERMATA_ROOT/calls"
+	wc -l <"$FERMATA_ROOT/calls"
+}
+
 @test "killed at every moment: it is whole or not there, and the guest runs on without a further command" {
 	need_strace
 	witness_vm w 2 fill=30
 	vm_start w
-	total=$(calls_of snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem")
+	total=$(steady_calls_of snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem")
 	fermata snapshot-delete w k
 	for i in $(moments "$total" 20); do
 		from=$(mark w)
@@ -257,7 +266,7 @@ on_ext4() {
 		assert_nothing k
 		assert_one_instant w "$from"
 	done
-	[ $n_cut -gt 10 ]
+	most_cut
 	[ "$(ask w v '^V ')" = "V ok" ]
 	[ "$(ask w c '^C')" = "C ok" ]
 }
@@ -331,7 +340,7 @@ on_ext4() {
 		wait_counter_above w $((n + 10))
 		assert_nothing k
 	done
-	total=$(calls_of snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem")
+	total=$(steady_calls_of snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem")
 	fermata snapshot-delete w k
 	for i in $(moments "$total" 8); do
 		n=$(last_counter w)

@@ -195,8 +195,12 @@ static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
 
 	if (!vm->rec->pending.run)
 		return 0;
-	if (kvm_cont(h->next, deadline_in(CALL_MS), e) < 0)
+	if (kvm_cont(h->next, deadline_in(CALL_MS), e) < 0) {
+		/* A second one that says nothing may be running: there is no going back behind that. */
+		if (e->code == -ETIMEDOUT)
+			e->code = FERMATA_PENDING;
 		return err_hint(e, "--instant=copy does without a second QEMU");
+	}
 	goes_on = event_usec(kvm_mon(h->next), "RESUME");
 	vm->pause_us = stopped && goes_on > stopped ? (uint64_t)(goes_on - stopped) : 0;
 	return 0;
@@ -238,7 +242,7 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 			rc = e->code = FERMATA_PENDING;
 		else if (complete(vm, s, e) < 0)
 			give_up(vm, e);
-	} else {
+	} else if (rc != FERMATA_PENDING) {
 		dismiss(vm);
 		if (ran && vm_alive(vm) && kvm_cont(k, deadline_in(CALL_MS), &also) < 0)
 			err_also(e, "and could not let the guest go on: %s", also.msg);

@@ -580,6 +580,25 @@ in_guest() {
 	assert_one_instant w "$from"
 	fermata destroy w
 	assert_images_ok w
+	# One that says nothing, about when it is to go on, may have gone on: it is the guest.
+	vm_start w
+	from=$(mark w)
+	hold sendmsg 25 snapshot-create-as w k --instant=handover
+	next=$(cut -d' ' -f1 "$FERMATA_ROOT/run/fermata/w/next/pid")
+	kill -STOP "$next"
+	let_go
+	status=0
+	wait $tracer || status=$?
+	cat "$FERMATA_ROOT/err"
+	[ $status = 3 ]
+	kill -CONT "$next"
+	fermata recover w
+	assert_state w running
+	[ "$(vm_pid w)" = "$next" ]
+	assert_one_instant w "$from"
+	back_to k
+	fermata destroy w
+	fermata snapshot-delete w k
 	# One that is paused stays so.
 	vm_start w
 	wait_counter_above w 5 60 "$from"

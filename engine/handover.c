@@ -187,7 +187,8 @@ static int64_t event_usec(struct mon *m, const char *name)
 
 /*
  * The second one goes on while the present one, whose images it has set free, still stands: what it takes to end a process of
- * so much memory is no pause. Should it not, the present one can: what the second one writes is in files of its own.
+ * so much memory is no pause. Should it not, the present one can: what the second one writes is in files of its own, but for
+ * disks that were left out of the checkpoint, which are as after a crash then.
  */
 static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
 {
@@ -198,7 +199,7 @@ static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
 	if (kvm_cont(h->next, deadline_in(CALL_MS), e) < 0) {
 		/* A second one that says nothing may be running: there is no going back behind that. */
 		if (e->code == -ETIMEDOUT)
-			e->code = FERMATA_PENDING;
+			return e->code = FERMATA_PENDING;
 		return err_hint(e, "--instant=copy does without a second QEMU");
 	}
 	goes_on = event_usec(kvm_mon(h->next), "RESUME");

@@ -15,7 +15,7 @@
 
 /*
  * Take the pending one. Commit point: the end of the present QEMU, when the second one has gone on. Until then it can be
- * undone at any time, since no disk of the present one is written by the second one.
+ * undone at any time, since the second one writes to no disk of the present one that is part of the checkpoint.
  */
 int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 

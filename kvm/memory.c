@@ -3,18 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "kvm/kvm.h"
+#include "kvm/run_dir.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
-/* The same numbers on every architecture. */
-#define NR_pidfd_open      434
-#define NR_process_madvise 440
+#define NR_process_madvise 440 /* the same number on every architecture */
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif

@@ -14,8 +14,6 @@
 #include "lib/own.h"
 #include "lib/text.h"
 
-#define NR_pidfd_open 434 /* the same number on every architecture */
-
 int run_listen(const char *dir, const char *name, int *fd, struct err *e)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };

@@ -4,6 +4,8 @@
 
 #include "kvm/kvm.h"
 
+#define NR_pidfd_open 434 /* the same number on every architecture */
+
 #define RUN_QMP	    "qmp.sock"
 #define RUN_EVENTS  "events.sock"
 #define RUN_AGENT   "agent.sock"

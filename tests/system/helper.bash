@@ -407,6 +407,10 @@ need_strace() {
 # How many system calls the command makes; their names stay in $FERMATA_ROOT/calls
 calls_of() {
 	strace -qq -o "$FERMATA_ROOT/trace" "$FERMATA_BIN" --root "$FERMATA_ROOT" "$@" >/dev/null
+	calls_in_trace
+}
+
+calls_in_trace() {
 	sed -n 's/^\([a-z_0-9]*\)(.*/\1/p' "$FERMATA_ROOT/trace" >"$FERMATA_ROOT/calls"
 	wc -l <"$FERMATA_ROOT/calls"
 }
@@ -447,8 +451,8 @@ most_cut() {
 	[ $n_aimed -gt 0 ] && [ $((n_missed * 4)) -le $n_aimed ] || { echo "$n_missed of $n_aimed were not cut off"; return 1; }
 }
 
-# hold CALL NTH ARGS...: start the command, and stop it for good behind its NTH CALL (CALL:retval=0: in its place); $tracer is to be waited for, and has its
-# status; $held is the one to signal; let_go at last. Its errors are in $FERMATA_ROOT/err.
+# hold CALL NTH ARGS...: start the command, and stop it for good behind its NTH CALL (CALL:retval=0: in its place); $tracer is
+# to be waited for, and has its status; $held is the one to signal; let_go at last. Its errors are in $FERMATA_ROOT/err.
 hold() {
 	local call=$1 nth=$2
 	shift 2

@@ -506,8 +506,8 @@ in_guest() {
 	instant_vm 2 size=16 fill=4
 	# Of the renames the first five, and of the unlinks fourteen, are before anybody stands guard. Of what is sent, 21 sets the
 	# images free, 25 lets the second one go on.
-	for at in sendmsg:20 sendmsg:21 sendmsg:22 sendmsg:24 sendmsg:25 sendmsg:26 sendmsg:27 kill:1 kill:2 unlink:15 unlink:24 rename:6 rename:7 rename:8 rename:10 rename:12 \
-		rename:13 unlink:25 unlink:26; do
+	for at in sendmsg:20 sendmsg:21 sendmsg:22 sendmsg:24 sendmsg:25 sendmsg:26 sendmsg:27 kill:1 kill:2 unlink:15 unlink:24 \
+		rename:6 rename:7 rename:8 rename:10 rename:12 rename:13 unlink:25 unlink:26; do
 		vm_start w
 		from=$(mark w)
 		cut=$n_cut

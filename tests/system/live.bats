@@ -239,8 +239,7 @@ steady_calls_of() {
 	calls_of "$@" >/dev/null
 	sed -i -E '/^(open|fstat|stat|getdents64|read|close|nanosleep|clock_gettime|poll|recvfrom|fcntl|mmap|munmap|madvise|brk)[(]/d' \
 		"$FERMATA_ROOT/trace"
-	sed -n 's/^\([a-z_0-9]*\)(.*/\1/p' "$FERMATA_ROOT/trace" >"$FERMATA_ROOT/calls"
-	wc -l <"$FERMATA_ROOT/calls"
+	calls_in_trace
 }
 
 @test "killed at every moment: it is whole or not there, and the guest runs on without a further command" {

@@ -432,7 +432,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 	if (record_save(r, e) < 0)
 		return e->code;
 	if (s->kind == FERMATA_CHECKPOINT_INTERNAL)
-		savevm_dismiss(vm, SAVEVM_SAVE, s);
+		savevm_dismiss(vm, SAVEVM_SAVE, s->id);
 	if (!old)
 		return 0;
 	return remove_tags(vm, old, e) < 0 ? e->code : remove_finish(vm, e);

@@ -14,7 +14,7 @@ static void drive_of(struct buf *args, const char *disk)
 }
 
 /* All that look_live() is about to ask, at once. */
-static void ask_ahead(struct mon *m, const struct disks *ds)
+void disks_ahead(struct mon *m, const struct disks *ds)
 {
 	for (size_t i = 0; i < ds->n; i++) {
 		auto_buf struct buf args = { 0 };
@@ -93,7 +93,7 @@ static int look_live(struct fermata_vm *vm, struct disks *ds, struct err *e)
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	ask_ahead(kvm_mon(k), ds);
+	disks_ahead(kvm_mon(k), ds);
 	if (ask_nodes(kvm_mon(k), ds, e) < 0 ||
 		mon_call(kvm_mon(k), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &ds->doc, e) < 0)
 		return e->code;

@@ -125,6 +125,9 @@ int disks_look(struct fermata_vm *vm, struct disks *ds, struct err *e) MUST_CHEC
 
 /* Look at @ds once more. @same: each disk still has the node it had, which saves QEMU a question a disk. */
 int disks_look_again(struct fermata_vm *vm, struct disks *ds, bool same, struct err *e) MUST_CHECK;
+
+/* Send those questions to QEMU now, for the look that comes next (mon_ahead()). @ds: of a look before, or what one fills. */
+void disks_ahead(struct mon *m, const struct disks *ds);
 void disks_done(struct disks *ds);
 static inline void disks_donep(struct disks *ds)
 {
@@ -167,14 +170,15 @@ enum savevm_op { SAVEVM_SAVE, SAVEVM_LOAD, SAVEVM_DELETE };
 /*
  * Run savevm, loadvm or delvm for @s over the disks in @on (bit i: disk i of @ds): as a snapshot-* job, or by HMP where
  * QEMU has no such command. @vmstate: index of the disk that carries the VM state (save, load).
- * The job of a success stays in QEMU until savevm_dismiss(): as long as the record does not say that the operation is
- * done, the job does. -EREMOTEIO: it failed, and nothing is left of the job.
+ * The job of a load that succeeded stays in QEMU until savevm_dismiss(): as long as the record does not say that it is
+ * done, the job does. (Whether a snapshot was made or deleted can be seen in the images.)
+ * -EREMOTEIO: it failed, and nothing is left of the job.
  */
 int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, const struct disks *ds, uint32_t on,
 	size_t vmstate, struct err *e) MUST_CHECK;
 
-/* Clear the job of @op away. Best effort: an id is never used twice. */
-void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s);
+/* Clear the job of @op on the snapshot with that id away, if it is still there. Best effort: one that stays is in nobody's way. */
+void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, uint64_t snap);
 
 /*
  * Look for the job of a command that was killed, and wait for its end. @found: out; @failed: out, its error, "" if it

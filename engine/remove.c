@@ -22,23 +22,18 @@ static uint32_t who_has(const struct disks *ds, const struct fermata_snap *s)
 
 static int remove_live(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
-	uint32_t left;
+	auto_disks struct disks ds = { 0 };
+	uint32_t on;
 
-	for (int round = 0; round < 2; round++) {
-		auto_disks struct disks ds = { 0 };
-
-		if (disks_look(vm, &ds, e) < 0)
-			return e->code;
-		left = who_has(&ds, s);
-		if (!left)
-			return 0;
-		if (round)
-			return err_set(e, -EREMOTEIO, "QEMU says that it deleted '%s', but it is still there", s->name);
-		if (savevm_run(vm, SAVEVM_DELETE, s, &ds, left, 0, e) < 0)
-			return e->code;
-		savevm_dismiss(vm, SAVEVM_DELETE, s);
-	}
-	return 0;
+	if (disks_look(vm, &ds, e) < 0)
+		return e->code;
+	on = who_has(&ds, s);
+	if (!on)
+		return 0;
+	if (savevm_run(vm, SAVEVM_DELETE, s, &ds, on, 0, e) < 0 || disks_look_again(vm, &ds, true, e) < 0)
+		return e->code;
+	savevm_dismiss(vm, SAVEVM_DELETE, s->id);
+	return who_has(&ds, s) ? err_set(e, -EREMOTEIO, "QEMU says that it deleted '%s', but it is still there", s->name) : 0;
 }
 
 int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)

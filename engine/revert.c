@@ -153,17 +153,18 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 {
 	struct pending *p = &vm->rec->pending;
 	auto_snap struct fermata_snap *guard = p->live ? NULL : guard_of(p->snap);
+	uint64_t snap = p->snap->id;
 	bool run = p->run;
 
 	if (!p->live && (!guard || remove_tags(vm, guard, e) < 0))
 		return guard ? e->code : err_nomem(e, "revert");
 	if (settle_state(vm, run, e) < 0)
 		return e->code;
-	vm->rec->current = p->snap->id;
+	vm->rec->current = snap;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");
-	savevm_dismiss(vm, SAVEVM_LOAD, p->snap);
 	if (pending_end(vm, e) < 0)
 		return e->code;
+	savevm_dismiss(vm, SAVEVM_LOAD, snap);
 	if (run)
 		after_restore(vm);
 	return 0;

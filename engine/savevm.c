@@ -13,9 +13,9 @@ static const struct {
 	[SAVEVM_DELETE] = { "snapshot-delete", "delvm" },
 };
 
-static void job_id(enum savevm_op op, const struct fermata_snap *s, char id[MON_JOB_ID])
+static void job_id(enum savevm_op op, uint64_t snap, char id[MON_JOB_ID])
 {
-	snprintf(id, MON_JOB_ID, "fermata-%s-%llu", words[op].job, (unsigned long long)s->id);
+	snprintf(id, MON_JOB_ID, "fermata-%s-%llu", words[op].job, (unsigned long long)snap);
 }
 
 static int job_args(struct buf *b, const char *id, enum savevm_op op, const char *tag, const struct disks *ds, uint32_t on,
@@ -49,18 +49,46 @@ static int by_hmp(struct mon *m, enum savevm_op op, const char *tag, struct err 
 	return mon_hmp(m, line.p, deadline_in(JOB_MS), e);
 }
 
-/* Wait for the tracked job's end. Its failure is -EREMOTEIO, and then it is dismissed. */
-static int follow(struct mon *m, struct mon_job *j, struct err *e)
+/* The arguments of job-dismiss. */
+static void dismissal(struct buf *b, const char *id)
 {
-	if (mon_job_wait(m, j, JOB_CONCLUDED, deadline_in(JOB_MS), NULL, e) < 0 ||
-		mon_job_query(m, j, deadline_in(CALL_MS), e) < 0) {
-		mon_job_forget(m, j);
-		return e->code;
+	buf_addf(b, "{\"id\":\"%s\"}", id);
+}
+
+/*
+ * How the job went, and what is asked next if all went well, at once. What a save or a delete did stands in the images: a
+ * job of theirs that by its events was a success has served its purpose. What a load did stands in the job alone.
+ * @ds: or NULL
+ */
+static void ask_ahead(struct mon *m, const struct mon_job *j, enum savevm_op op, const struct disks *ds)
+{
+	auto_buf struct buf args = { 0 };
+
+	mon_ahead(m, "query-jobs", NULL, deadline_in(CALL_MS));
+	if (op == SAVEVM_LOAD) {
+		mon_ahead(m, "query-status", NULL, deadline_in(CALL_MS));
+		return;
 	}
-	if (j->error[0])
+	dismissal(&args, j->id);
+	if (args.p && mon_job_succeeded(j))
+		mon_ahead(m, "job-dismiss", args.p, deadline_in(CALL_MS));
+	if (ds)
+		disks_ahead(m, ds);
+}
+
+/* Wait for the tracked job's end. Its failure is -EREMOTEIO, and then it is dismissed. */
+static int follow(struct mon *m, struct mon_job *j, enum savevm_op op, const struct disks *ds, struct err *e)
+{
+	int rc = mon_job_wait(m, j, JOB_CONCLUDED, deadline_in(JOB_MS), NULL, e);
+
+	if (!rc) {
+		ask_ahead(m, j, op, ds);
+		rc = mon_job_query(m, j, deadline_in(CALL_MS), e);
+	}
+	if (!rc && j->error[0])
 		return mon_job_end(m, j, deadline_in(CALL_MS), NULL, e);
 	mon_job_forget(m, j);
-	return 0;
+	return rc;
 }
 
 int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, const struct disks *ds, uint32_t on,
@@ -72,30 +100,34 @@ int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_sn
 	struct mon_job job;
 	struct kvm *k;
 	struct mon *m;
+	int rc;
 
 	for (size_t i = 0; i < s->n_disks && !tag[0]; i++)
 		tag = s->disks[i].tag;
-	job_id(op, s, id);
+	job_id(op, s->id, id);
 	if (fermata_vm_kvm(vm, &k, e) < 0 || job_args(&args, id, op, tag, ds, on, vmstate, e) < 0)
 		return e->code;
 	m = kvm_mon(k);
-	if (mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e) < 0) {
-		if (e->code == -EREMOTEIO && !strcmp(mon_error_class(m), "CommandNotFound"))
-			return by_hmp(m, op, tag, e);
-		return e->code;
+	rc = mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e);
+	if (rc == -EREMOTEIO && !strcmp(mon_error_class(m), "CommandNotFound"))
+		return by_hmp(m, op, tag, e);
+	/* A load may find the job of an earlier one of the same snapshot, which a killed command could not clear away. */
+	if (rc == -EREMOTEIO && op == SAVEVM_LOAD) {
+		savevm_dismiss(vm, op, s->id);
+		rc = mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e);
 	}
-	return follow(m, &job, e);
+	return rc < 0 ? rc : follow(m, &job, op, ds, e);
 }
 
-void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s)
+void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, uint64_t snap)
 {
 	auto_json struct json_doc *reply = NULL;
 	auto_buf struct buf args = { 0 };
 	struct err ignored;
 	char id[MON_JOB_ID];
 
-	job_id(op, s, id);
-	buf_addf(&args, "{\"id\":\"%s\"}", id);
+	job_id(op, snap, id);
+	dismissal(&args, id);
 	if (vm->kvm && buf_check(&args, "dismiss a job", &ignored) == 0 &&
 		mon_call(kvm_mon(vm->kvm), "job-dismiss", args.p, deadline_in(CALL_MS), &reply, &ignored) < 0)
 		return;
@@ -111,14 +143,14 @@ int savevm_settle(struct fermata_vm *vm, enum savevm_op op, const struct fermata
 
 	*found = false;
 	failed[0] = '\0';
-	job_id(op, s, id);
+	job_id(op, s->id, id);
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
 	rc = mon_job_find(kvm_mon(k), &job, id, deadline_in(JOB_MS), e);
 	if (rc <= 0)
 		return rc;
 	*found = true;
-	if (follow(kvm_mon(k), &job, e) == 0)
+	if (follow(kvm_mon(k), &job, op, NULL, e) == 0)
 		return 0;
 	if (e->code != -EREMOTEIO)
 		return e->code;

@@ -121,6 +121,11 @@ int mon_job_find(struct mon *m, struct mon_job *j, const char *id, struct deadli
 	return rc;
 }
 
+bool mon_job_succeeded(const struct mon_job *j)
+{
+	return j->seen & 1u << JOB_PENDING && !(j->seen & 1u << JOB_ABORTING);
+}
+
 static bool arrived(const struct mon_job *j, enum mon_job_status want)
 {
 	return j->status == want || j->status == JOB_CONCLUDED || j->status == JOB_NULL;
@@ -197,7 +202,7 @@ static int verdict(struct mon *m, struct mon_job *j, struct deadline d, struct e
 		if (j->status == JOB_CONCLUDED)
 			dismiss(m, j, d);
 	}
-	if (!listed && (!(j->seen & 1u << JOB_PENDING) || j->seen & 1u << JOB_ABORTING))
+	if (!listed && !mon_job_succeeded(j))
 		snprintf(j->error, sizeof j->error, "it vanished without a result");
 	if (j->error[0])
 		return err_set(e, -EREMOTEIO, "QEMU's job '%s' failed: %s", j->type[0] ? j->type : j->id, j->error);

@@ -241,13 +241,16 @@ int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, str
 /* Ask query-jobs: status, type, progress and error in @j are as of now. A job that is not listed is JOB_NULL. */
 int mon_job_query(struct mon *m, struct mon_job *j, struct deadline d, struct err *e) MUST_CHECK;
 
+/* Do its events say that a job that has ended did what it should? Seen "pending" and never "aborting". Asks nothing. */
+bool mon_job_succeeded(const struct mon_job *j);
+
 /* job-complete, job-finalize, job-cancel, job-pause, job-resume. Return when QEMU took it, not when it is done. */
 int mon_job_do(struct mon *m, struct mon_job *j, const char *command, struct deadline d, struct err *e) MUST_CHECK;
 
 /*
  * Wait for the end, take the error, dismiss, stop tracking. 0: it succeeded. -EREMOTEIO: it failed, and is
- * dismissed all the same. A job that dismissed itself before its error could be asked for is -EREMOTEIO unless it
- * was seen "pending" and never "aborting". Any other failure: it may still be there in QEMU. That the dismissal
+ * dismissed all the same. A job that dismissed itself before its error could be asked for is -EREMOTEIO unless
+ * mon_job_succeeded(). Any other failure: it may still be there in QEMU. That the dismissal
  * itself failed is no error: what the job did is done. Stops tracking in every case.
  */
 int mon_job_end(struct mon *m, struct mon_job *j, struct deadline d, const struct mon_progress *progress,

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What fermata adds to QEMU's own work: the wall time of a command less the time that QEMU's job took by the clock of
-# its own events; less the time of the same job sent by hand on an open connection; and the wall time of listings. Medians.
+# its own events; for a checkpoint less what the same job takes over that, sent by hand on an open connection (QEMU's jobs
+# themselves differ by tens of milliseconds, whoever sends them); and the wall time of listings. Medians.
 #   tests/bench/checkpoint.sh [-n RUNS] [FERMATA]
 # Twice: on a tmpfs, where a flush costs nothing, and in BENCH_DIR on disk (default: /var/tmp).
 set -eu

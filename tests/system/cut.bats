@@ -91,6 +91,33 @@ right_again() {
 	assert_images_ok w
 }
 
+# QEMU has loaded it, and then: what the guest is, the record says. What QEMU still knows of the load is in nobody's way.
+@test "cut off: snapshot-revert at its end" {
+	witness_vm w 2 ticks=50
+	vm_start w
+	ask w g '^G=16$'
+	fermata snapshot-create-as w old
+	ask w g '^G=32$'
+	fermata snapshot-create-as w new
+	total=$(calls_of snapshot-revert w old)
+	gone_back=0
+	for at in $(seq $((total - 96)) 4 "$total"); do
+		fermata snapshot-revert w new
+		from=$(mark w)
+		cut_at "$at" snapshot-revert w old
+		echo "cut at $at of $total"
+		right_again "$from"
+		case $(fermata snapshot-current w --name) in
+		old) ask w g '^G=32$' && gone_back=$((gone_back + 1)) ;;
+		new) ask w g '^G=48$' ;;
+		*) false ;;
+		esac
+	done
+	[ "$gone_back" -gt 0 ]
+	fermata destroy w
+	assert_images_ok w
+}
+
 @test "cut off: snapshot-revert of a VM that is off" {
 	witness_vm w 2
 	vm_start w

@@ -57,6 +57,20 @@ static void greets(void **state)
 	closed(&p, m);
 }
 
+/* Our first words lie there when QEMU greets. What it cannot do is left out. */
+static void does_not_wait_for_the_greeting(void **state)
+{
+	struct peer p;
+
+	(void)state;
+	closed(&p, opened(&p, (struct peer_step[]){ { PEER_EXPECT, "\"oob\"", 0 }, { PEER_SEND, PEER_GREETING, 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } }));
+	closed(&p, opened(&p, (struct peer_step[]){ { PEER_SEND, PEER_GREETING, 0 }, { PEER_EXPECT, "\"oob\"", 0 },
+		{ PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no oob\"}, \"id\": $ID}", 0 },
+		{ PEER_EXPECT, "\"qmp_capabilities\",\"id\"", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } }));
+}
+
 static void refuses_to_open(void **state)
 {
 	static const struct {
@@ -725,6 +739,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(greets),
+		cmocka_unit_test(does_not_wait_for_the_greeting),
 		cmocka_unit_test(refuses_to_open),
 		cmocka_unit_test(earlier_clients_answer),
 		cmocka_unit_test(calls),

@@ -1,9 +1,11 @@
 /* RFC 1951; section numbers are its. */
 #include "qcow2/inflate.h"
 
+#include <endian.h>
 #include <string.h>
 
 #define MAX_CODE_BITS 15
+#define FAST_BITS     10 /* longer codes are rare, and found bit by bit */
 #define MAX_LITERALS  288
 #define MAX_DISTANCES 32
 
@@ -11,7 +13,7 @@ struct stream {
 	const uint8_t *in, *end;
 	uint8_t *out;
 	size_t at, size;
-	uint32_t bits; /* not yet used, the next one lowest */
+	uint64_t bits; /* not yet used, the next one lowest; above n_bits a part of what comes next, or zeros */
 	unsigned n_bits;
 	bool bad;      /* read past the end */
 };
@@ -20,24 +22,58 @@ struct stream {
 struct code {
 	uint16_t count[MAX_CODE_BITS + 1];
 	uint16_t symbol[MAX_LITERALS];
+	uint16_t fast[1 << FAST_BITS]; /* by the next bits: symbol * 16 + length; 0: longer, or none */
 };
 
+/* At least 56 bits, or all that is left. */
+static void fill(struct stream *s)
+{
+	if (s->end - s->in >= 8) {
+		uint64_t w;
+
+		memcpy(&w, s->in, sizeof w);
+		s->bits |= le64toh(w) << s->n_bits;
+		s->in += (63 - s->n_bits) / 8;
+		s->n_bits |= 56;
+	}
+	for (; s->n_bits <= 56 && s->in < s->end; s->n_bits += 8)
+		s->bits |= (uint64_t)*s->in++ << s->n_bits;
+}
+
+static void drop(struct stream *s, unsigned n)
+{
+	s->bad |= n > s->n_bits;
+	s->bits >>= n;
+	s->n_bits = s->bad ? 0 : s->n_bits - n;
+}
+
+/* @n: 16 at most */
 static unsigned take(struct stream *s, unsigned n)
 {
 	unsigned v;
 
-	while (s->n_bits < n) {
-		if (s->in == s->end) {
-			s->bad = true;
-			return 0;
-		}
-		s->bits |= (uint32_t)*s->in++ << s->n_bits;
-		s->n_bits += 8;
-	}
-	v = s->bits & ((1u << n) - 1);
-	s->bits >>= n;
-	s->n_bits -= n;
+	if (s->n_bits < n)
+		fill(s);
+	v = (unsigned)s->bits & ((1u << n) - 1);
+	drop(s, n);
 	return v;
+}
+
+/* Every continuation of each short code: their bits come highest first, other numbers' lowest first (3.1.1). */
+static void make_fast(struct code *c)
+{
+	unsigned code = 0, at = 0;
+
+	memset(c->fast, 0, sizeof c->fast);
+	for (unsigned b = 1; b <= FAST_BITS; b++, code <<= 1)
+		for (unsigned k = c->count[b]; k; k--, code++, at++) {
+			unsigned turned = 0;
+
+			for (unsigned i = 0; i < b; i++)
+				turned |= (code >> i & 1) << (b - 1 - i);
+			for (; turned < 1 << FAST_BITS; turned += 1u << b)
+				c->fast[turned] = (uint16_t)(c->symbol[at] << 4 | b);
+		}
 }
 
 /* False if the lengths claim more codes than there are. */
@@ -59,25 +95,40 @@ static bool make_code(struct code *c, const uint8_t *len, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		if (len[i])
 			c->symbol[next[len[i]]++] = (uint16_t)i;
+	make_fast(c);
 	return true;
 }
 
-/* The next symbol, or -1. Codes of one length are consecutive numbers, after twice those of the length before. */
-static int decode(struct stream *s, const struct code *c)
+/* Codes of one length are consecutive numbers, after twice those of the length before. */
+static int decode_slowly(struct stream *s, const struct code *c)
 {
 	int code = 0, first = 0, index = 0;
 
 	for (unsigned b = 1; b <= MAX_CODE_BITS; b++) {
-		code |= (int)take(s, 1);
-		if (s->bad)
-			return -1;
-		if (code - first < c->count[b])
+		code |= (int)(s->bits >> (b - 1) & 1);
+		if (code - first < c->count[b]) {
+			drop(s, b);
 			return c->symbol[index + code - first];
+		}
 		index += c->count[b];
 		first = (first + c->count[b]) << 1;
 		code <<= 1;
 	}
 	return -1;
+}
+
+/* The next symbol, or -1. */
+static int decode(struct stream *s, const struct code *c)
+{
+	unsigned f;
+
+	if (s->n_bits < MAX_CODE_BITS)
+		fill(s);
+	f = c->fast[s->bits & ((1 << FAST_BITS) - 1)];
+	if (!f)
+		return decode_slowly(s, c);
+	drop(s, f & 15);
+	return (int)(f >> 4);
 }
 
 /* 3.2.4 */
@@ -91,6 +142,7 @@ static bool stored(struct stream *s)
 	check = take(s, 16);
 	if (s->bad || len != (check ^ 0xffff))
 		return false;
+	s->in -= s->n_bits / 8;
 	s->bits = s->n_bits = 0;
 	if ((size_t)(s->end - s->in) < len)
 		return false;
@@ -118,6 +170,25 @@ static unsigned distance_of(struct stream *s, unsigned sym)
 	return 1 + (sym < 4 ? sym : (2 + (sym & 1)) << extra) + take(s, extra);
 }
 
+/* @len bytes from @back bytes ago, which may be among those that this writes; up to the end of what is wanted. */
+static void repeat(struct stream *s, size_t len, size_t back)
+{
+	uint8_t *to = s->out + s->at;
+	const uint8_t *from = to - back;
+
+	if (len > s->size - s->at)
+		len = s->size - s->at;
+	s->at += len;
+	/* Eight at a time, and up to seven too many, over which the next ones write. */
+	if (back >= 8 && s->size - s->at >= 8) {
+		for (uint8_t *end = to + len; to < end; to += 8, from += 8)
+			memcpy(to, from, 8);
+		return;
+	}
+	while (len--)
+		*to++ = *from++;
+}
+
 static bool compressed(struct stream *s, const struct code *lit, const struct code *dist)
 {
 	while (s->at < s->size) {
@@ -139,8 +210,7 @@ static bool compressed(struct stream *s, const struct code *lit, const struct co
 		back = distance_of(s, (unsigned)d);
 		if (s->bad || back > s->at)
 			return false;
-		for (; len && s->at < s->size; len--, s->at++)
-			s->out[s->at] = s->out[s->at - back];
+		repeat(s, len, back);
 	}
 	return true;
 }

@@ -4,8 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "qcow2/inflate.h"
 #include "tests/harness/deflate.h"
@@ -87,6 +89,60 @@ static void test_fixed(void **state)
 	}
 }
 
+/* What gzip makes of @in, less its header and trailer (RFC 1952: 10 bytes without a name, and 8). Returns its length. */
+static size_t gzipped(const uint8_t *in, size_t n, uint8_t *out, size_t cap)
+{
+	char path[] = "/tmp/test_inflate.XXXXXX", command[80];
+	int fd = mkstemp(path);
+	size_t got;
+	FILE *f;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, in, n), (ssize_t)n);
+	close(fd);
+	snprintf(command, sizeof command, "gzip -9 -n < %s", path);
+	f = popen(command, "r");
+	assert_non_null(f);
+	got = fread(out, 1, cap, f);
+	assert_int_equal(pclose(f), 0);
+	unlink(path);
+	assert_in_range(got, 18, cap - 1);
+	memmove(out, out + 10, got - 18);
+	return got - 18;
+}
+
+/* Another one's streams, of many blocks: codes of up to 15 bits, of one bit, none but literals, stored ones between. */
+static void test_gzip(void **state)
+{
+	static uint8_t in[400000], packed[2 * sizeof in], got[sizeof in + 8];
+	uint64_t r = 5;
+
+	(void)state;
+	for (unsigned kind = 0; kind < 5; kind++) {
+		size_t n;
+
+		for (size_t i = 0; i < sizeof in; i++) {
+			uint64_t v = rand_below(&r, 1u << 30);
+
+			in[i] = kind == 0 ? (uint8_t)__builtin_ctzll(v | 1u << 29) /* each value half as often as the one before */
+				: kind == 1 ? (uint8_t)v
+				: kind == 2 ? (uint8_t)(i / 70000 % 2 ? v : (uint64_t)"fermata "[i % 8])
+				: kind == 3 ? (uint8_t)(v % 1000 ? 'a' + i % (3 + i / 40000) : v >> 10)
+					    : 0;
+		}
+		n = gzipped(in, sizeof in, packed, sizeof packed);
+		for (size_t want = sizeof in; want > sizeof in - 20; want--) {
+			memset(got + want, 0xee, 8);
+			assert_true(inflate_exactly(packed, n, got, want));
+			assert_memory_equal(got, in, want);
+			for (unsigned k = 0; k < 8; k++)
+				assert_int_equal(got[want + k], 0xee);
+		}
+		assert_false(inflate_exactly(packed, n, got, sizeof in + 1));
+		assert_false(inflate_exactly(packed, n - 6, got, sizeof in));
+	}
+}
+
 /* Whatever the bytes are, nothing outside the buffers is touched (ASan watches), and a cut stream is not whole. */
 static void test_damaged(void **state)
 {
@@ -118,6 +174,7 @@ int main(void)
 		cmocka_unit_test(test_dynamic),
 		cmocka_unit_test(test_stored),
 		cmocka_unit_test(test_fixed),
+		cmocka_unit_test(test_gzip),
 		cmocka_unit_test(test_damaged),
 	};
 

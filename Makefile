@@ -116,10 +116,14 @@ small := init/small.o
 # with floating point (1 KB).
 lto := $(if $(call try,-flto -ffat-lto-objects -flto-partition=one),-flto -ffat-lto-objects -flto-partition=one)
 lean += $(if $(call try,-mno-sse -Werror),-mno-sse)
-# Packed relocations, and no room between the parts of the file: see init/start.c and init/fermata.lds
+# Packed relocations (RELR), and no room between the parts of the file: see init/start.c and init/fermata.lds
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1)$(call try,-Wl$(comma)-z$(comma)pack-relative-relocs),x86_64y)
-packed := init/start.o
-ldpacked := -Wl,-z,pack-relative-relocs,-e,start_packed,-T,init/fermata.lds
+relr := init/start.o
+ldrelr := -Wl,-z,pack-relative-relocs,-e,start_packed,-T,$(O)/fermata.lds
+endif
+# CONFIG_PACKED: see init/packed.c
+ifeq ($(CONFIG_PACKED)$(shell $(CC) -dumpmachine | cut -d- -f1)$(shell command -v lz4 >/dev/null 2>&1 && echo y),yx86_64y)
+packed := y
 endif
 else
 sysinc :=
@@ -181,30 +185,49 @@ init-$(CONFIG_IMG) += init/img_compare.o init/img_check.o init/img_convert.o ini
 
 rooms := lib qcow2 monitor kvm engine init
 lib_objs := $(addprefix $(O)/,$(lib-y))
-init_objs := $(addprefix $(O)/,$(init-y) $(packed) $(small))
+init_objs := $(addprefix $(O)/,$(init-y) $(relr) $(small))
 
 all: $(O)/fermata $(O)/libfermata.a
 
 $(O)/libfermata.a: $(lib_objs)
 	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^ $(if $(lto),&& $(OBJCOPY) -w -R '.gnu.*lto_*' $@)
 
-$(O)/fermata.debug: $(init_objs) $(lib_objs) init/fermata.lds
-	$(call say,LINK,$@) $(CC) $(if $(lto),$(CFLAGS) $(hard) $(lean) $(lto) $(pie)) $(LDFLAGS) $(link_start) $(ldhard) $(ldpacked) \
+# What is packed has room between its parts: it costs nothing there, and they need not be moved when it is unpacked.
+$(O)/fermata.lds: init/fermata.lds $(O)/autoconf.h
+	$(Q)$(if $(packed),sed 's/^\t\. += CONSTANT(MAXPAGESIZE)/\t. = ALIGN(CONSTANT(MAXPAGESIZE))/',cat) $< > $@
+$(O)/fermata.debug: $(init_objs) $(lib_objs) $(O)/fermata.lds
+	$(call say,LINK,$@) $(CC) $(if $(lto),$(CFLAGS) $(hard) $(lean) $(lto) $(pie)) $(LDFLAGS) $(link_start) $(ldhard) $(ldrelr) \
 		-o $@ $(filter %.o,$^) $(link_end)
 
-$(O)/fermata: $(O)/fermata.debug
+$(O)/fermata.whole: $(O)/fermata.debug
 	$(call say,STRIP,$@) $(STRIP) -o $@ $<
+
+ifneq ($(packed),y)
+$(O)/fermata: $(O)/fermata.whole
+	$(Q)cp $< $@
+else
+HOSTCC ?= cc
+$(O)/pack: init/pack.c init/packed.h
+	$(call say,HOSTCC,$@) $(HOSTCC) -I. -O2 -std=gnu11 $(WARN) -o $@ $<
+$(O)/fermata.lz4: $(O)/fermata.whole $(O)/pack
+	$(call say,PACK,$@) $(O)/pack < $< > $@.in && lz4 -q -f -12 -B7 -BX --content-size --no-frame-crc $@.in $@ && rm $@.in && touch $@
+# Neither libc nor anything to relocate: what runs before there is a program.
+$(O)/fermata: init/packed.c init/packed.h init/packed.lds $(O)/fermata.lz4
+	$(call say,LINK,$@) $(CC) $(CPPFLAGS) $(sysinc) -DPAYLOAD='"$(O)/fermata.lz4"' -std=gnu11 $(WARN) -O2 -ffreestanding \
+		-fno-stack-protector -fno-asynchronous-unwind-tables -fPIE -static -nostartfiles -nodefaultlibs -s \
+		-Wl,-pie,--no-dynamic-linker,-z,text,-z,noexecstack,--build-id=none,-e,packed_entry,-T,init/packed.lds -o $@ $<
+endif
 
 # A change of flags or compiler rebuilds; the stamp changes only when they do.
 $(O)/flags: FORCE
-	@mkdir -p $(@D); echo '$(subst ','\'',$(compile) $(LDFLAGS) $(ldhard) $(ldpacked))' > $@.new; \
+	@mkdir -p $(@D); echo '$(subst ','\'',$(compile) $(LDFLAGS) $(ldhard) $(ldrelr))' > $@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(O)/%.o: %.c $(O)/autoconf.h $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(compile) -c -o $@ $<
 
-$(addprefix $(O)/,$(packed) $(small)): private lto :=
+$(addprefix $(O)/,$(relr) $(small)): private lto :=
 # Warnings come from compiling each file: looking through all calls at once, gcc does not see that err_set() returns its code.
 $(O)/fermata.debug: private lto += -Wno-maybe-uninitialized
 
@@ -331,7 +354,7 @@ check-layers:
 size: $(O)/fermata
 	@for r in $(rooms); do f=$$(ls $(O)/$$r/*.o 2>/dev/null); [ -n "$$f" ] || continue; \
 	$(SIZE) $$f | awk -v r=$$r 'NR > 1 { t += $$1; d += $$2; b += $$3 } END { printf "%-8s text %7d  data %6d  bss %6d\n", r, t, d, b }'; done; \
-	printf '%-8s file %7d bytes (stripped, static)\n' fermata $$(stat -c %s $(O)/fermata)
+	for f in $(if $(packed),fermata.whole) fermata; do printf '%-8s file %7d bytes (stripped, static)\n' $$f $$(stat -c %s $(O)/$$f); done
 
 demo:
 	$(Q)tests/setup.sh

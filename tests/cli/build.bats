@@ -67,14 +67,16 @@ teardown() {
 
 @test "the binary is static, position-independent, and hardened" {
 	command -v readelf >/dev/null || skip "there is no readelf"
-	f=${FERMATA_BIN:-$TOP/build/fermata}
-	readelf -hW "$f" | grep -q 'Type: *DYN'
-	run readelf -lW "$f"
-	[[ $output != *INTERP* ]]
-	[[ $output == *GNU_RELRO* ]]
-	grep -q 'GNU_STACK.*RW ' <<<"$output"
-	run grep -q 'GNU_STACK.*RWE' <<<"$output"
-	[ "$status" != 0 ]
+	f=$TOP/build/fermata
+	for file in "$f" "$f.whole"; do
+		readelf -hW "$file" | grep -q 'Type: *DYN'
+		run readelf -lW "$file"
+		[[ $output != *INTERP* ]]
+		grep -q 'GNU_STACK.*RW ' <<<"$output"
+		run grep -q 'GNU_STACK.*RWE' <<<"$output"
+		[ "$status" != 0 ]
+	done
+	readelf -lW "$f.whole" | grep -q GNU_RELRO
 	# Packed relocations are unpacked before libc runs: every pointer in a table is right.
 	"$f" help >help
 	[ "$(grep -c '^  [a-z]' help)" -ge 20 ]
@@ -84,6 +86,81 @@ teardown() {
 	run strace -e trace=mprotect "$f" --version
 	[ "$status" = 0 ]
 	grep -q 'PROT_READ) *= 0' <<<"$output"
+}
+
+# A program that unpacks itself (CONFIG_PACKED), where this machine can make one.
+packed() {
+	f=$TOP/build/fermata
+	[ -f "$f.lz4" ] || skip "build/fermata is not packed: that takes x86-64, musl-gcc and lz4"
+}
+
+@test "packed: the same program, in 256 KiB" {
+	packed
+	[ "$(stat -c %s "$f")" -le $((256 * 1024)) ]
+	for c in "help" "help snapshot-create-as" "--version" "img --help" "nonsense" "img info $f"; do
+		# shellcheck disable=SC2086
+		"$f" $c >a 2>&1 && packed=0 || packed=$?
+		# shellcheck disable=SC2086
+		"$f.whole" $c >b 2>&1 && whole=0 || whole=$?
+		sed -i 's/fermata\.whole/fermata/g' b
+		diff a b
+		[ "$packed" = "$whole" ]
+	done
+	# Without it, one that is mapped as it is.
+	make defconfig
+	sed -i 's/^CONFIG_PACKED=y$/# CONFIG_PACKED is not set/' .config
+	make -j2 O=o >/dev/null
+	[ ! -e o/fermata.lz4 ] && cmp o/fermata o/fermata.whole
+}
+
+@test "packed: memory is never writable and executable, and what was relocated is only read" {
+	packed
+	command -v strace >/dev/null || skip "there is no strace"
+	strace -qq -o /dev/null true 2>/dev/null || skip "strace may not trace here"
+	run strace -e trace=mmap,mprotect "$f" --version
+	[ "$status" = 0 ]
+	[[ $output == *"PROT_READ|PROT_EXEC) = 0"* ]]
+	[[ $output != *PROT_WRITE?PROT_EXEC* ]]
+	# It stands at its first words for as long as we look at its memory.
+	strace -qq -o /dev/null -e trace=writev -e inject=writev:delay_enter=2000000 "$f" --version >/dev/null &
+	for _ in $(seq 100); do
+		sleep 0.01
+		maps=$(cat /proc/"$(pgrep -P $! fermata)"/maps 2>/dev/null) || continue
+		grep -q 'r-xp 00000000 00:00 0 *$' <<<"$maps" && break
+	done
+	wait
+	echo "$maps"
+	grep -q 'r-xp 00000000 00:00 0 *$' <<<"$maps"
+	run grep -E '^\S+ .wx' <<<"$maps"
+	[ -z "$output" ]
+	# Headers and texts, code, tables, data: each what it is in the file.
+	want=$(readelf -lW "$f.whole" | awk '$1 == "LOAD" { printf "%s", $7 $8 ~ /E/ ? "x" : $7 ~ /W/ ? "w" : "r" }')
+	[ "$want" = rxww ]
+	got=$(awk '$5 == 0 && $6 == "" { print $2 }' <<<"$maps" | tr '\n' ' ')
+	[[ $got == "r--p r-xp r--p rw-p "* ]]
+}
+
+@test "packed: a damaged file, no memory, and a kernel that refuses are told" {
+	packed
+	size=$(stat -c %s "$f")
+	for i in $(seq 40); do
+		cp "$f" damaged
+		at=$((300 + (size - 3000) * i / 41))
+		byte=$(od -An -tu1 -j $at -N 1 damaged)
+		# shellcheck disable=SC2059
+		printf "\\x$(printf %x $((byte ^ 1 << i % 8)))" | dd of=damaged bs=1 seek=$at conv=notrunc status=none
+		run ./damaged --version
+		[ "$status" = 1 ]
+		[ "$output" = "fermata: the program's file is damaged: install it anew" ]
+	done
+	run bash -c "ulimit -v 900; exec '$f' --version"
+	[ "$status" = 1 ]
+	[ "$output" = "fermata: out of memory" ]
+	command -v strace >/dev/null || skip "there is no strace"
+	strace -qq -o /dev/null true 2>/dev/null || skip "strace may not trace here"
+	run strace -qq -o /dev/null -e trace=mprotect -e inject=mprotect:error=EACCES:when=2 "$f" --version
+	[ "$status" = 1 ]
+	[[ $output == "fermata: this kernel does not let it make unpacked code executable"* ]]
 }
 
 @test "make install, and a program that links the library" {

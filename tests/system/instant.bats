@@ -167,6 +167,26 @@ assert_nothing() {
 	assert_images_ok w
 }
 
+@test "handed over, a disk left out: the guest's all the way, and going back does not touch it" {
+	instant_vm 2 fill=8
+	vm_start w
+	wait_counter_above w 20
+	from=$(mark w)
+	b=$(fermata domblklist w | awk '$1 == "vdb" { print $2 }')
+	fermata snapshot-create-as w k --instant=handover --diskspec vdb,snapshot=no
+	wait_counter_above w $(($(last_counter w) + 50))
+	assert_one_instant w "$from"
+	[ "$(fermata domblklist w | awk '$1 == "vdb" { print $2 }')" = "$b" ]
+	[ "$(fermata snapshot-info w k --output json | grep -c vdb)" = 0 ]
+	ask w g '^G=16$'
+	fermata suspend w
+	sum=$(qemu-img convert -U -O raw "$b" /dev/stdout | md5sum)
+	fermata snapshot-revert w k --paused
+	[ "$(qemu-img convert -U -O raw "$b" /dev/stdout | md5sum)" = "$sum" ]
+	fermata destroy w
+	assert_images_ok w
+}
+
 @test "a GiB in use (the long form: three): handed over, what differs, baked, with a standby: every page as it was" {
 	instant_vm 2 "memory=$([ -z "${FERMATA_SOAK-}" ] && echo 1100 || echo 4096)M" \
 		"fill=$([ -z "${FERMATA_SOAK-}" ] && echo 1000 || echo 3000)" dirty=200

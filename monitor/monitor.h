@@ -75,7 +75,7 @@ int mon_fd(const struct mon *m);
 int mon_call(struct mon *m, const char *command, const char *args, struct deadline d, struct json_doc **reply,
 	     struct err *e) MUST_CHECK;
 
-/* The same with descriptor @pass (borrowed) sent along: getfd, add-fd. */
+/* The same with descriptor @pass (borrowed) sent along: getfd, add-fd. Waits first for what earlier requests still wait for. */
 int mon_call_fd(struct mon *m, const char *command, const char *args, int pass, struct deadline d,
 		struct json_doc **reply, struct err *e) MUST_CHECK;
 

@@ -248,6 +248,15 @@ static int ask(struct mon *m, const char *command, const char *args, int pass, s
 	m->answered = false;
 	if (chan_usable(&m->chan, e) < 0 || (rc = claim(m, command, args, e)) < 0)
 		return err_at(e, "cannot run '%s'", command);
+	/* A monitor that reads on gives a descriptor to the first command that asks: none may be on its way before this one. */
+	while (pass >= 0 && m->first_due <= m->id) {
+		int more = mon_pump(m, &w, e);
+
+		if (!more)
+			err_set(e, -ETIMEDOUT, "no answer from %s to an earlier request within %llu ms", m->chan.peer, chan_waited_ms(&w));
+		if (more <= 0)
+			return err_at(e, "cannot run '%s'", command);
+	}
 	m->waiting = !m->answered;
 	if (!rc) {
 		m->want = m->id + 1;

@@ -460,6 +460,27 @@ static void passes_descriptor(void **state)
 	closed(&p, m);
 }
 
+/* A monitor that reads on would give it to the command before: it is not sent while an answer is due. */
+static void holds_descriptor_back(void **state)
+{
+	struct err e = { 0 };
+	struct peer p;
+	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { PEER_EXPECT, "\"slow\"", 0 }, { PEER_SLEEP, NULL, 1500 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { PEER_EXPECT_FD, "\"two\"", 0 },
+		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } });
+
+	int fd = open("/dev/null", O_WRONLY);
+
+	(void)state;
+	assert_true(fd >= 0);
+	says(&e, mon_call(m, "slow", NULL, deadline_in(SHORT), NULL, &e), -ETIMEDOUT, "cannot run 'slow'");
+	says(&e, mon_call_fd(m, "getfd", "{\"fdname\": \"one\"}", fd, deadline_in(SHORT), NULL, &e), -ETIMEDOUT,
+		"cannot run 'getfd': no answer from QEMU to an earlier request within");
+	assert_int_equal(mon_call_fd(m, "getfd", "{\"fdname\": \"two\"}", fd, SOON, NULL, &e), 0);
+	close(fd);
+	closed(&p, m);
+}
+
 static void raw(void **state)
 {
 	static const char *const wrong[] = { "", "{", "[]", "{}", "{\"execute\": 1}", "{\"execute\": \"x\", \"arguments\": []}",
@@ -758,6 +779,7 @@ int main(void)
 		cmocka_unit_test(too_big_answer),
 		cmocka_unit_test(takes_nothing),
 		cmocka_unit_test(passes_descriptor),
+		cmocka_unit_test(holds_descriptor_back),
 		cmocka_unit_test(raw),
 		cmocka_unit_test(capabilities),
 		cmocka_unit_test(events),

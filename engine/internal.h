@@ -177,12 +177,18 @@ enum savevm_op { SAVEVM_SAVE, SAVEVM_LOAD, SAVEVM_DELETE };
 int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, const struct disks *ds, uint32_t on,
 	size_t vmstate, struct err *e) MUST_CHECK;
 
-/* Clear the job of @op on the snapshot with that id away, if it is still there. Best effort: one that stays is in nobody's way. */
+/*
+ * Clear the job of @op on the snapshot with that id away, if QEMU still has one. Before a load: one that an earlier command
+ * left behind would speak for this one. savevm_clear_ahead(): send that now (mon_ahead()). savevm_dismiss(): when all is
+ * done, as far as it goes.
+ */
+void savevm_clear_ahead(struct mon *m, enum savevm_op op, uint64_t snap);
+int savevm_clear(struct fermata_vm *vm, enum savevm_op op, uint64_t snap, struct err *e) MUST_CHECK;
 void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, uint64_t snap);
 
 /*
  * Look for the job of a command that was killed, and wait for its end. @found: out; @failed: out, its error, "" if it
- * did what it should. The job stays until savevm_dismiss().
+ * did what it should. What becomes of the job then: as with savevm_run().
  */
 int savevm_settle(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, bool *found, char failed[256],
 	struct err *e) MUST_CHECK;

@@ -254,6 +254,20 @@ static int apply_disks(struct fermata_vm *vm, const struct fermata_revert *r, st
 	return r->running || r->paused ? fermata_start(vm, r->paused, e) : 0;
 }
 
+/* What revert() asks a running QEMU before it loads memory, at once. */
+static int ask_ahead(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
+{
+	struct kvm *k;
+
+	if (fermata_vm_kvm(vm, &k, e) < 0)
+		return e->code;
+	savevm_clear_ahead(kvm_mon(k), SAVEVM_LOAD, s->id);
+	if (!force)
+		mon_ahead(kvm_mon(k), "qom-get", MACHINE_TYPE, deadline_in(CALL_MS));
+	mon_ahead(kvm_mon(k), "query-status", NULL, deadline_in(CALL_MS));
+	return 0;
+}
+
 static int revert(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
 {
 	bool alive = vm_alive(vm), ran = false, memory = s->kind == FERMATA_CHECKPOINT_INTERNAL;
@@ -263,7 +277,8 @@ static int revert(struct fermata_vm *vm, const struct fermata_snap *s, const str
 	size_t vmstate = 0;
 	uint32_t on;
 
-	if (check_disks(vm, s, r->force, &ds, &on, &vmstate, e) < 0)
+	if ((alive && memory && ask_ahead(vm, s, r->force, e) < 0) || check_disks(vm, s, r->force, &ds, &on, &vmstate, e) < 0 ||
+		(alive && memory && savevm_clear(vm, SAVEVM_LOAD, s->id, e) < 0))
 		return e->code;
 	if (memory && !r->force && (alive ? check_running_qemu(vm, s, e) : check_installed_qemu(vm, s, e)) < 0)
 		return e->code;

@@ -111,25 +111,44 @@ int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_sn
 	rc = mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e);
 	if (rc == -EREMOTEIO && !strcmp(mon_error_class(m), "CommandNotFound"))
 		return by_hmp(m, op, tag, e);
-	/* A load may find the job of an earlier one of the same snapshot, which a killed command could not clear away. */
-	if (rc == -EREMOTEIO && op == SAVEVM_LOAD) {
+	/* A deletion may find the job of one that failed before, whose command was killed before it could clear it away. */
+	if (rc == -EREMOTEIO && op == SAVEVM_DELETE) {
 		savevm_dismiss(vm, op, s->id);
 		rc = mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e);
 	}
 	return rc < 0 ? rc : follow(m, &job, op, ds, e);
 }
 
-void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, uint64_t snap)
+void savevm_clear_ahead(struct mon *m, enum savevm_op op, uint64_t snap)
 {
-	auto_json struct json_doc *reply = NULL;
 	auto_buf struct buf args = { 0 };
-	struct err ignored;
 	char id[MON_JOB_ID];
 
 	job_id(op, snap, id);
 	dismissal(&args, id);
-	if (vm->kvm && buf_check(&args, "dismiss a job", &ignored) == 0 &&
-		mon_call(kvm_mon(vm->kvm), "job-dismiss", args.p, deadline_in(CALL_MS), &reply, &ignored) < 0)
+	if (args.p)
+		mon_ahead(m, "job-dismiss", args.p, deadline_in(CALL_MS));
+}
+
+int savevm_clear(struct fermata_vm *vm, enum savevm_op op, uint64_t snap, struct err *e)
+{
+	auto_buf struct buf args = { 0 };
+	char id[MON_JOB_ID];
+	struct kvm *k;
+
+	job_id(op, snap, id);
+	dismissal(&args, id);
+	if (buf_check(&args, "dismiss a job", e) < 0 || fermata_vm_kvm(vm, &k, e) < 0)
+		return e->code;
+	/* That there is none is an error of QEMU's. */
+	return mon_call(kvm_mon(k), "job-dismiss", args.p, deadline_in(CALL_MS), NULL, e) < 0 && e->code != -EREMOTEIO ? e->code : 0;
+}
+
+void savevm_dismiss(struct fermata_vm *vm, enum savevm_op op, uint64_t snap)
+{
+	struct err ignored;
+
+	if (vm->kvm && savevm_clear(vm, op, snap, &ignored) < 0)
 		return;
 }
 

@@ -115,6 +115,46 @@ right_again() {
 	done
 	[ "$gone_back" -gt 0 ]
 	fermata destroy w
+	most_cut
+	assert_images_ok w
+}
+
+# sent_at WORD: which of the sendmsg calls in the trace that calls_of made (with texts of any length) has it
+sent_at() {
+	sed -n 's/^sendmsg(//p' "$FERMATA_ROOT/trace" | grep -n "$1" | cut -d: -f1 | head -n 1
+}
+
+@test "cut off: snapshot-revert twice, the first one done: the second is not taken for it" {
+	witness_vm w 2 ticks=50
+	vm_start w
+	ask w g '^G=16$'
+	fermata snapshot-create-as w old
+	ask w g '^G=32$'
+	fermata snapshot-create-as w new
+	strace -qq -s 1000 -e trace=sendmsg -o "$FERMATA_ROOT/trace" "$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-revert w old
+	load=$(sent_at vmstate)
+	dismiss=$(sed -n 's/^sendmsg(//p' "$FERMATA_ROOT/trace" | grep -n job-dismiss | cut -d: -f1 | tail -n 1)
+
+	[ "$dismiss" -gt "$load" ]
+	# On record, but its job stays in QEMU.
+	inject sendmsg "$dismiss" snapshot-revert w old
+	[ $n_cut = 1 ]
+	not is_pending w
+	[ "$(fermata snapshot-current w --name)" = old ]
+	ask w g '^G=32$'
+	fermata snapshot-create-as w later
+	# Begun, on record, and QEMU never told.
+	inject sendmsg "$load" snapshot-revert w old
+	[ $n_cut = 2 ]
+	is_pending w
+	fermata recover w 2>"$FERMATA_ROOT/err"
+	cat "$FERMATA_ROOT/err"
+	[ "$(fermata snapshot-current w --name)" = later ]
+	ask w g '^G=48$'
+	# And it can be gone back to.
+	fermata snapshot-revert w old
+	ask w g '^G=32$'
+	fermata destroy w
 	assert_images_ok w
 }
 

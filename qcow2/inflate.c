@@ -60,7 +60,7 @@ static unsigned take(struct stream *s, unsigned n)
 }
 
 /* Every continuation of each short code: their bits come highest first, other numbers' lowest first (3.1.1). */
-static void make_fast(struct code *c)
+static bool make_fast(struct code *c)
 {
 	unsigned code = 0, at = 0;
 
@@ -74,6 +74,7 @@ static void make_fast(struct code *c)
 			for (; turned < 1 << FAST_BITS; turned += 1u << b)
 				c->fast[turned] = (uint16_t)(c->symbol[at] << 4 | b);
 		}
+	return true;
 }
 
 /* False if the lengths claim more codes than there are. */
@@ -95,7 +96,6 @@ static bool make_code(struct code *c, const uint8_t *len, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		if (len[i])
 			c->symbol[next[len[i]]++] = (uint16_t)i;
-	make_fast(c);
 	return true;
 }
 
@@ -104,6 +104,8 @@ static int decode_slowly(struct stream *s, const struct code *c)
 {
 	int code = 0, first = 0, index = 0;
 
+	if (s->n_bits < MAX_CODE_BITS)
+		fill(s);
 	for (unsigned b = 1; b <= MAX_CODE_BITS; b++) {
 		code |= (int)(s->bits >> (b - 1) & 1);
 		if (code - first < c->count[b]) {
@@ -227,7 +229,7 @@ static bool fixed_codes(struct code *lit, struct code *dist)
 	if (!make_code(lit, len, MAX_LITERALS))
 		return false;
 	memset(len, 5, MAX_DISTANCES);
-	return make_code(dist, len, MAX_DISTANCES);
+	return make_code(dist, len, MAX_DISTANCES) && make_fast(lit) && make_fast(dist);
 }
 
 /* 3.2.7 */
@@ -245,7 +247,7 @@ static bool dynamic_codes(struct stream *s, struct code *lit, struct code *dist)
 		return false;
 	memset(len, 0, sizeof len);
 	while (i < n_lit + n_dist) {
-		int sym = decode(s, lit);
+		int sym = decode_slowly(s, lit);
 		unsigned times = 1;
 		uint8_t v = (uint8_t)sym;
 
@@ -260,14 +262,14 @@ static bool dynamic_codes(struct stream *s, struct code *lit, struct code *dist)
 		memset(len + i, v, times);
 		i += times;
 	}
-	return !s->bad && make_code(lit, len, n_lit) && make_code(dist, len + n_lit, n_dist);
+	return !s->bad && make_code(lit, len, n_lit) && make_code(dist, len + n_lit, n_dist) && make_fast(lit) && make_fast(dist);
 }
 
 bool inflate_exactly(const uint8_t *in, size_t n, uint8_t *out, size_t size)
 {
 	struct stream s = { .in = in, .end = in + n, .out = out, .size = size };
 	struct code lit, dist;
-	bool last = false, ok = true;
+	bool last = false, ok = true, fixed = false;
 
 	while (ok && !last && s.at < size) {
 		last = take(&s, 1);
@@ -276,9 +278,11 @@ bool inflate_exactly(const uint8_t *in, size_t n, uint8_t *out, size_t size)
 			ok = stored(&s);
 			break;
 		case 1:
-			ok = fixed_codes(&lit, &dist) && compressed(&s, &lit, &dist);
+			fixed = fixed || fixed_codes(&lit, &dist); /* once: a block may be empty, and a stream a million of them */
+			ok = compressed(&s, &lit, &dist);
 			break;
 		case 2:
+			fixed = false;
 			ok = dynamic_codes(&s, &lit, &dist) && compressed(&s, &lit, &dist);
 			break;
 		default:

@@ -89,6 +89,39 @@ static void test_fixed(void **state)
 	}
 }
 
+static void put_bits(uint8_t *p, size_t *at, unsigned v, unsigned n)
+{
+	for (; n; n--, v >>= 1, ++*at)
+		p[*at / 8] = (uint8_t)((p[*at / 8] & ~(1u << *at % 8)) | (v & 1) << *at % 8);
+}
+
+/* Empty fixed blocks, a dynamic one, a fixed one: each is read by its own codes. Where the second one ends is tried out. */
+static void test_mixed(void **state)
+{
+	enum { EMPTY = 400000 };
+	static uint8_t in[EMPTY * 10 / 8 + sizeof dynamic + 8];
+	uint8_t want[SIZE + 1], got[SIZE + 1];
+	unsigned found = 0;
+
+	(void)state;
+	expected(want);
+	want[SIZE] = 'A';
+	for (size_t end = 8 * sizeof dynamic - 24; end <= 8 * sizeof dynamic; end++) {
+		size_t at = 0;
+
+		for (unsigned i = 0; i < EMPTY; i++)
+			put_bits(in, &at, 2, 10);
+		memcpy(in + at / 8, dynamic, sizeof dynamic);
+		in[at / 8] &= 0xfe; /* not the last one */
+		at += end;
+		put_bits(in, &at, 3, 3);
+		put_bits(in, &at, 0x8e, 8); /* 'A' is 01110001, highest bit first */
+		put_bits(in, &at, 0, 7);
+		found += inflate_exactly(in, (at + 7) / 8, got, sizeof got) && !memcmp(got, want, sizeof got);
+	}
+	assert_int_equal(found, 1);
+}
+
 /* What gzip makes of @in, less its header and trailer (RFC 1952: 10 bytes without a name, and 8). Returns its length. */
 static size_t gzipped(const uint8_t *in, size_t n, uint8_t *out, size_t cap)
 {
@@ -174,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_dynamic),
 		cmocka_unit_test(test_stored),
 		cmocka_unit_test(test_fixed),
+		cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_gzip),
 		cmocka_unit_test(test_damaged),
 	};

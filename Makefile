@@ -119,12 +119,10 @@ lean += $(if $(call try,-mno-sse -Werror),-mno-sse)
 # Packed relocations (RELR), and no room between the parts of the file: see init/start.c and init/fermata.lds
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1)$(call try,-Wl$(comma)-z$(comma)pack-relative-relocs),x86_64y)
 relr := init/start.o
-ldrelr := -Wl,-z,pack-relative-relocs,-e,start_packed,-T,$(O)/fermata.lds
+ldrelr := -Wl,-z,pack-relative-relocs,-e,start_relr,-T,$(O)/fermata.lds
 endif
 # CONFIG_PACKED: see init/packed.c
-ifeq ($(CONFIG_PACKED)$(shell $(CC) -dumpmachine | cut -d- -f1)$(shell command -v lz4 >/dev/null 2>&1 && echo y),yx86_64y)
-packed := y
-endif
+packed := $(if $(relr),$(if $(filter y,$(CONFIG_PACKED)),$(shell command -v lz4 >/dev/null 2>&1 && echo y)))
 else
 sysinc :=
 fortify := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
@@ -193,8 +191,10 @@ $(O)/libfermata.a: $(lib_objs)
 	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^ $(if $(lto),&& $(OBJCOPY) -w -R '.gnu.*lto_*' $@)
 
 # What is packed has room between its parts: it costs nothing there, and they need not be moved when it is unpacked.
-$(O)/fermata.lds: init/fermata.lds $(O)/autoconf.h
-	$(Q)$(if $(packed),sed 's/^\t\. += CONSTANT(MAXPAGESIZE)/\t. = ALIGN(CONSTANT(MAXPAGESIZE))/',cat) $< > $@
+# Whether it is may change from one make to the next, when lz4 has been installed.
+$(O)/fermata.lds: init/fermata.lds FORCE
+	@mkdir -p $(@D); $(if $(packed),sed 's/^\t\. += CONSTANT(MAXPAGESIZE)/\t. = ALIGN(CONSTANT(MAXPAGESIZE))/',cat) $< > $@.new; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(O)/fermata.debug: $(init_objs) $(lib_objs) $(O)/fermata.lds
 	$(call say,LINK,$@) $(CC) $(if $(lto),$(CFLAGS) $(hard) $(lean) $(lto) $(pie)) $(LDFLAGS) $(link_start) $(ldhard) $(ldrelr) \
 		-o $@ $(filter %.o,$^) $(link_end)
@@ -204,11 +204,10 @@ $(O)/fermata.whole: $(O)/fermata.debug
 
 ifneq ($(packed),y)
 $(O)/fermata: $(O)/fermata.whole
-	$(Q)cp $< $@
+	$(Q)cp $< $@; rm -f $@.lz4
 else
-HOSTCC ?= cc
 $(O)/pack: init/pack.c init/packed.h
-	$(call say,HOSTCC,$@) $(HOSTCC) -I. -O2 -std=gnu11 $(WARN) -o $@ $<
+	$(call say,LINK,$@) $(CC) $(CPPFLAGS) $(sysinc) -O2 -std=gnu11 $(WARN) -static -o $@ $<
 $(O)/fermata.lz4: $(O)/fermata.whole $(O)/pack
 	$(call say,PACK,$@) $(O)/pack < $< > $@.in && lz4 -q -f -12 -B7 -BX --content-size --no-frame-crc $@.in $@ && rm $@.in && touch $@
 # Neither libc nor anything to relocate: what runs before there is a program.

@@ -15,8 +15,15 @@ int main(void)
 		fputs("pack: this is no position-independent x86-64 program of less than 4 MiB\n", stderr);
 		return 1;
 	}
-	for (unsigned i = 0; i < eh->e_phnum; i++)
-		if (ph[i].p_type == PT_LOAD && ph[i].p_flags & PF_X)
+	for (unsigned i = 0; i < eh->e_phnum; i++) {
+		if (ph[i].p_type != PT_LOAD)
+			continue;
+		if (ph[i].p_offset != ph[i].p_vaddr || ph[i].p_vaddr + ph[i].p_memsz > n + PACKED_BSS_MAX) {
+			fputs("pack: a part of the program is not in memory where it is in the file\n", stderr);
+			return 1;
+		}
+		if (ph[i].p_flags & PF_X)
 			each_call(image + ph[i].p_offset, ph[i].p_filesz, call_absolute);
+	}
 	return fwrite(image, 1, n, stdout) != n || fflush(stdout) != 0;
 }

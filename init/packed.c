@@ -15,8 +15,7 @@
 
 #include "init/packed.h"
 
-#define PAGE    4096ul
-#define BSS_MAX (1ul << 20)
+#define PAGE 4096ul
 
 /* LZ4 Frame Format, as "lz4 -12 -B7 -BX --content-size --no-frame-crc" writes it: one block, of 4 MiB at most. */
 struct __attribute__((packed)) frame {
@@ -26,17 +25,19 @@ struct __attribute__((packed)) frame {
 	uint8_t checksum;
 	uint32_t n; /* bytes of the block */
 	uint8_t block[];
-	/* uint32_t checksum of the block */
 };
+#define FRAME_END 8 /* behind the block: its checksum, and 0 for no other */
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
 extern const struct frame packed_start HIDDEN;
+extern const uint8_t packed_end[] HIDDEN;
 HIDDEN uintptr_t unpack(uintptr_t *stack);
 
 __asm__(".section .payload, \"a\"\n"
 	"packed_start:\n"
 	"	.incbin \"" PAYLOAD "\"\n"
+	"packed_end:\n"
 	".text\n"
 	".globl packed_entry\n"
 	"packed_entry:\n"
@@ -82,12 +83,13 @@ static void __attribute__((noreturn)) die(const char *why, long n)
 	for (;;)
 		call(SYS_exit_group, 1, 0, 0, 0, 0);
 }
+#define DAMAGED	 "the program's file is damaged: install it anew"
 #define DIE(why) die("fermata: " why "\n", sizeof "fermata: " why)
 
 /* Bytes that are mapped at first, all that the program can need. */
 static size_t room(size_t size)
 {
-	return (size + BSS_MAX + PAGE - 1) & -PAGE;
+	return (size + PACKED_BSS_MAX + PAGE - 1) & -PAGE;
 }
 
 static uint32_t word(const uint8_t *p)
@@ -191,7 +193,7 @@ static int unpack_block(const uint8_t *in, size_t n_in, uint8_t *out, size_t siz
 	return 0;
 }
 
-/* Where a part is in the file it is in memory (the Makefile links it so): what is left is room for the data without a value. */
+/* Where a part is in the file it is in memory (pack.c has looked): what is left is room for the data without a value. */
 static void lay_out(uint8_t *image, size_t size)
 {
 	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)image;
@@ -203,8 +205,6 @@ static void lay_out(uint8_t *image, size_t size)
 
 		if (ph[i].p_type != PT_LOAD)
 			continue;
-		if (ph[i].p_offset != ph[i].p_vaddr || whole > size + BSS_MAX)
-			DIE("packed wrongly");
 		if (ph[i].p_flags & PF_X)
 			each_call(image + ph[i].p_vaddr, ph[i].p_filesz, call_relative);
 		/* Behind it in the file stand names of sections. */
@@ -227,19 +227,22 @@ static void lay_out(uint8_t *image, size_t size)
 uintptr_t unpack(uintptr_t *stack)
 {
 	uintptr_t *aux = stack + 1 + stack[0] + 1;
-	size_t size = packed_start.size;
+	const struct frame *f = &packed_start;
 	const Elf64_Ehdr *eh;
+	size_t size = f->size;
 	uint8_t *image;
 
+	if (f->magic != 0x184d2204 || f->block + f->n + FRAME_END != packed_end || size >> 22 ||
+		checksum(f->block, f->n) != word(f->block + f->n))
+		DIE(DAMAGED);
 	image = (uint8_t *)call(SYS_mmap, 0, (long)room(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if ((uintptr_t)image > -PAGE)
 		DIE("out of memory");
 #ifdef MADV_POPULATE_WRITE
 	call(SYS_madvise, (long)image, (long)(size & -PAGE), MADV_POPULATE_WRITE, 0, 0); /* at once, where the kernel can */
 #endif
-	if (checksum(packed_start.block, packed_start.n) != word(packed_start.block + packed_start.n) ||
-		!unpack_block(packed_start.block, packed_start.n, image, size))
-		DIE("the program's file is damaged: install it anew");
+	if (!unpack_block(f->block, f->n, image, size))
+		DIE(DAMAGED);
 	lay_out(image, size);
 	eh = (const Elf64_Ehdr *)image;
 	while (*aux++)

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define PACKED_BSS_MAX (1ul << 20) /* what the program may need in memory beyond the size of its file */
+
 /*
  * A call says how far away its target is, so that no two calls of one function look the same. With the target's place
  * in the code instead they do, and pack: 16 KB of 268. The range of distances that lead into the code from @at, -at to

@@ -2,7 +2,8 @@
  * Entry of a static position-independent binary whose relative relocations are packed (DT_RELR: a bitmap where DT_RELA
  * takes 24 bytes for each pointer in a table; 23 KiB less of 1000 pointers). The linker packs them, but musl before
  * 1.2.4 does not unpack them: done here, before its own start runs. Nor does it make them read-only afterwards in a
- * static binary (RELRO), so that is done here too. Built in only where the Makefile asks for it, with init/fermata.lds.
+ * static binary (RELRO), so that is done here too. Built in only where the Makefile asks for it, laid out by
+ * init/fermata.lds. (That the whole program is packed, CONFIG_PACKED, is another matter: init/packed.c.)
  */
 #include <elf.h>
 #include <stddef.h>
@@ -23,23 +24,23 @@ extern const char relro_start[] HIDDEN, relro_end[] HIDDEN;
 
 #define PAGE 4096ul
 
-HIDDEN void start_unpack(void);
+HIDDEN void start_relocate(void);
 
 /* The kernel has set up nothing but the stack: no thread pointer, so no stack protector; no libc. */
 __asm__(".text\n"
-	".globl start_packed\n"
-	".type start_packed, @function\n"
-	"start_packed:\n"
+	".globl start_relr\n"
+	".type start_relr, @function\n"
+	"start_relr:\n"
 	"	push %rdx\n"
 	"	sub $8, %rsp\n"
-	"	call start_unpack\n"
+	"	call start_relocate\n"
 	"	add $8, %rsp\n"
 	"	pop %rdx\n"
 	"	jmp _start\n"
-	".size start_packed, . - start_packed\n");
+	".size start_relr, . - start_relr\n");
 
 /* An even word is an address; an odd one is a bitmap of which of the 63 words after the last address move too. */
-__attribute__((no_stack_protector)) void start_unpack(void)
+__attribute__((no_stack_protector)) void start_relocate(void)
 {
 	uintptr_t base = (uintptr_t)__ehdr_start, *where = NULL;
 	const uintptr_t *relr = NULL;

@@ -45,7 +45,14 @@ flip() {
 	assert_state w "shut off"
 	# A file that is there already is replaced in one piece, and only by a whole one.
 	vm_start w
-	fermata save w "$FERMATA_ROOT/w.mem" --bypass-cache --paused --verbose
+	# --verbose tells how far it is where there is no terminal, too; without it a pipe has nothing but errors.
+	fermata save w "$FERMATA_ROOT/w.mem" --bypass-cache --paused --verbose 2>"$FERMATA_ROOT/err"
+	tr '\r' '\n' <"$FERMATA_ROOT/err" | grep -qE '^Save: [0-9.]+ MiB, [0-9.]+ [KMG]iB/s: \[100 %\]$'
+	fermata restore "$FERMATA_ROOT/w.mem" 2>"$FERMATA_ROOT/err"
+	[ ! -s "$FERMATA_ROOT/err" ]
+	assert_state w paused
+	fermata save w "$FERMATA_ROOT/w.mem" 2>"$FERMATA_ROOT/err"
+	[ ! -s "$FERMATA_ROOT/err" ]
 	fermata restore "$FERMATA_ROOT/w.mem"
 	assert_state w paused
 	fermata resume w

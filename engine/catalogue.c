@@ -15,6 +15,10 @@ int fermata_snaps(struct fermata_vm *vm, const struct fermata_snap *const **list
 
 int fermata_snap_find(struct fermata_vm *vm, const char *name, const struct fermata_snap **out, struct err *e)
 {
+	/* What is on record goes before what others made under that name: only for theirs are the images looked at. */
+	*out = record_by_name(vm->rec, name);
+	if (*out)
+		return 0;
 	if (vm_adopt(vm, e) < 0)
 		return e->code;
 	*out = record_by_name(vm->rec, name);

@@ -301,7 +301,7 @@ static inline bool fermata_snap_external(const struct fermata_snap *s)
 /* Every snapshot, parents before children, oldest first. Borrowed until the next call that changes something. */
 int fermata_snaps(struct fermata_vm *vm, const struct fermata_snap *const **list, size_t *n, struct err *e) MUST_CHECK;
 
-/* By name. -ENOENT, with a near miss as the hint. */
+/* By name. The disks are looked at only for one that is not on record. -ENOENT, with a near miss as the hint. */
 int fermata_snap_find(struct fermata_vm *vm, const char *name, const struct fermata_snap **out, struct err *e) MUST_CHECK;
 const struct fermata_snap *fermata_snap_by_id(struct fermata_vm *vm, uint64_t id);
 

@@ -602,6 +602,7 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 	snprintf(second, sizeof second, "%lld", (long long)time(NULL));
 	rc = create(vm, &p, e);
 	disks_done(&p.ds);
+	vm_ask_anew(vm);
 	if (rc < 0)
 		return err_at(e, "%s: cannot create snapshot '%s'", vm->name, p.name);
 	if (p.file && fermata_snap_current(vm)->kind != FERMATA_CHECKPOINT_EXTERNAL)

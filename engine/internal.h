@@ -53,6 +53,9 @@ int vm_caps(struct fermata_vm *vm, const struct kvm_caps **caps, struct err *e) 
 /* Forget the connection, e.g. because the process is gone. */
 void vm_hang_up(struct fermata_vm *vm);
 
+/* What was asked ahead and not called for is old by the next call: where an operation ends before its time. */
+void vm_ask_anew(struct fermata_vm *vm);
+
 bool vm_alive(const struct fermata_vm *vm);
 
 /* The running QEMU's versioned machine type: qom-get of /machine's "type". Caller frees. */
@@ -170,9 +173,9 @@ enum savevm_op { SAVEVM_SAVE, SAVEVM_LOAD, SAVEVM_DELETE };
 /*
  * Run savevm, loadvm or delvm for @s over the disks in @on (bit i: disk i of @ds): as a snapshot-* job, or by HMP where
  * QEMU has no such command. @vmstate: index of the disk that carries the VM state (save, load).
- * The job of a load that succeeded stays in QEMU until savevm_dismiss(): as long as the record does not say that it is
- * done, the job does. (Whether a snapshot was made or deleted can be seen in the images.)
- * -EREMOTEIO: it failed, and nothing is left of the job.
+ * The job of a load stays in QEMU until savevm_dismiss() or the next load's savevm_clear(): as long as the record does not
+ * say that it is done, the job says whether it did, or failed. (Whether a snapshot was made or deleted can be seen in the
+ * images.) -EREMOTEIO: it failed.
  */
 int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, const struct disks *ds, uint32_t on,
 	size_t vmstate, struct err *e) MUST_CHECK;

@@ -204,9 +204,10 @@ static int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct
 		return revert_finish(vm, e) < 0 ? pending(e) : 0;
 	if (vm_alive(vm)) {
 		auto_disks struct disks now = { 0 };
+		uint32_t still;
 
 		/* What QEMU checks before it touches a disk is what we check: if that fails now, nothing was touched. */
-		if (check_disks(vm, s, false, &now, &on, &vmstate, &also) < 0 && settle_state(vm, ran, &also) == 0)
+		if ((check_disks(vm, s, true, &now, &still, &vmstate, &also) < 0 || still != on) && settle_state(vm, ran, &also) == 0)
 			return pending_end(vm, &also) < 0 ? pending(e) : e->code;
 	}
 	err_also(e, "its disks may be half way; the guest stands");
@@ -311,6 +312,7 @@ int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char 
 int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struct fermata_revert *r, struct err *e)
 {
 	const struct fermata_snap *s;
+	int rc;
 
 	vm->keep_time = r->keep_time;
 	if (jobs_none(vm, e) < 0)
@@ -323,5 +325,7 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 		return e->code;
 	if (!CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
 		return err_set(e, -EOPNOTSUPP, "%s: built without CONFIG_MEMORY", vm->name);
-	return (fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert(vm, s, r, e)) < 0 ? err_at(e, "%s: cannot revert to '%s'", vm->name, name) : 0;
+	rc = fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert(vm, s, r, e);
+	vm_ask_anew(vm);
+	return rc < 0 ? err_at(e, "%s: cannot revert to '%s'", vm->name, name) : 0;
 }

@@ -76,7 +76,10 @@ static void ask_ahead(struct mon *m, const struct mon_job *j, enum savevm_op op,
 		disks_ahead(m, ds);
 }
 
-/* Wait for the tracked job's end. Its failure is -EREMOTEIO, and then it is dismissed. */
+/*
+ * Wait for the tracked job's end. Its failure is -EREMOTEIO, and then it is dismissed; but for a load's, which alone says
+ * that the guest is half another's.
+ */
 static int follow(struct mon *m, struct mon_job *j, enum savevm_op op, const struct disks *ds, struct err *e)
 {
 	int rc = mon_job_wait(m, j, JOB_CONCLUDED, deadline_in(JOB_MS), NULL, e);
@@ -85,10 +88,10 @@ static int follow(struct mon *m, struct mon_job *j, enum savevm_op op, const str
 		ask_ahead(m, j, op, ds);
 		rc = mon_job_query(m, j, deadline_in(CALL_MS), e);
 	}
-	if (!rc && j->error[0])
+	if (!rc && j->error[0] && op != SAVEVM_LOAD)
 		return mon_job_end(m, j, deadline_in(CALL_MS), NULL, e);
 	mon_job_forget(m, j);
-	return rc;
+	return rc < 0 ? rc : mon_job_verdict(j, e);
 }
 
 int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_snap *s, const struct disks *ds, uint32_t on,

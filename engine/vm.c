@@ -175,6 +175,12 @@ void vm_hang_up(struct fermata_vm *vm)
 	vm->kvm = NULL;
 }
 
+void vm_ask_anew(struct fermata_vm *vm)
+{
+	if (vm->kvm)
+		mon_ahead_forget(kvm_mon(vm->kvm));
+}
+
 int vm_caps(struct fermata_vm *vm, const struct kvm_caps **caps, struct err *e)
 {
 	auto_free char *cache = str_fmt("%s/.probe", vm->host->state_dir);

@@ -337,7 +337,7 @@ void snap_put_json(struct json_out *w, struct fermata_vm *vm, const struct ferma
 	json_obj_end(w);
 }
 
-static void print_info(struct fermata_vm *vm, const struct fermata_snap *s)
+static int print_info(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	const struct fermata_snap *parent = fermata_snap_by_id(vm, s->parent), *const *all;
 	size_t n, children = 0, descendants = 0;
@@ -345,8 +345,8 @@ static void print_info(struct fermata_vm *vm, const struct fermata_snap *s)
 	uint64_t ms = s->clock_ns / 1000000, vmstate = 0, used, frees;
 	struct err ignored;
 
-	if (fermata_snaps(vm, &all, &n, &ignored) < 0)
-		n = 0;
+	if (fermata_snaps(vm, &all, &n, e) < 0)
+		return e->code;
 	for (size_t i = 0; i < n; i++) {
 		children += all[i]->parent == s->id;
 		for (const struct fermata_snap *p = all[i]; p && p->parent; p = fermata_snap_by_id(vm, p->parent))
@@ -382,6 +382,7 @@ static void print_info(struct fermata_vm *vm, const struct fermata_snap *s)
 	for (size_t i = 0; i < s->n_disks; i++)
 		printf("%-15s %s %s\n", i ? "" : "Disks:", s->disks[i].disk, s->disks[i].file);
 	putchar('\n');
+	return 0;
 }
 
 static int run_info(int argc, char **argv, struct err *e)
@@ -396,10 +397,8 @@ static int run_info(int argc, char **argv, struct err *e)
 	if (cmd_output_json(info_args.output, &json, e) < 0 || vm_get(argv[0], FERMATA_READ, "snapshot-info", &vm, e) < 0 ||
 		pick(vm, argv[1], info_args.current, &s, e) < 0)
 		return e->code;
-	if (!json) {
-		print_info(vm, s);
-		return 0;
-	}
+	if (!json)
+		return print_info(vm, s, e);
 	json_out_init(&w, &b, true);
 	snap_put_json(&w, vm, s);
 	return cmd_put_json(&b, e);

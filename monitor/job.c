@@ -121,6 +121,11 @@ int mon_job_find(struct mon *m, struct mon_job *j, const char *id, struct deadli
 	return rc;
 }
 
+int mon_job_verdict(const struct mon_job *j, struct err *e)
+{
+	return j->error[0] ? err_set(e, -EREMOTEIO, "QEMU's job '%s' failed: %s", j->type[0] ? j->type : j->id, j->error) : 0;
+}
+
 bool mon_job_succeeded(const struct mon_job *j)
 {
 	return j->seen & 1u << JOB_PENDING && !(j->seen & 1u << JOB_ABORTING);
@@ -204,9 +209,7 @@ static int verdict(struct mon *m, struct mon_job *j, struct deadline d, struct e
 	}
 	if (!listed && !mon_job_succeeded(j))
 		snprintf(j->error, sizeof j->error, "it vanished without a result");
-	if (j->error[0])
-		return err_set(e, -EREMOTEIO, "QEMU's job '%s' failed: %s", j->type[0] ? j->type : j->id, j->error);
-	return 0;
+	return mon_job_verdict(j, e);
 }
 
 int mon_job_end(struct mon *m, struct mon_job *j, struct deadline d, const struct mon_progress *progress,

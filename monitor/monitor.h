@@ -241,6 +241,9 @@ int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, str
 /* Ask query-jobs: status, type, progress and error in @j are as of now. A job that is not listed is JOB_NULL. */
 int mon_job_query(struct mon *m, struct mon_job *j, struct deadline d, struct err *e) MUST_CHECK;
 
+/* -EREMOTEIO with the error that mon_job_query() has found in it; 0: none. Asks nothing. */
+int mon_job_verdict(const struct mon_job *j, struct err *e) MUST_CHECK;
+
 /* Do its events say that a job that has ended did what it should? Seen "pending" and never "aborting". Asks nothing. */
 bool mon_job_succeeded(const struct mon_job *j);
 

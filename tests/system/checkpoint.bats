@@ -228,3 +228,52 @@ walk() {
 	assert_state w "shut off"
 	assert_images_ok w
 }
+
+# A byte of its memory is not what it was: QEMU has taken the disks back by then, and what it has loaded is no guest.
+@test "checkpoint: one that does not load half way leaves a VM that is off, with every disk at it" {
+	witness_vm w 2 fill=8
+	vm_start w
+	wait_counter_above w 20
+	fermata snapshot-create-as w base
+	then=$(last_counter w)
+	wait_counter_above w $((then + 50))
+	for disk in $(images w); do
+		for at in $(LC_ALL=C grep -obUa QEVM "$disk" | cut -d: -f1); do
+			printf X | dd of="$disk" bs=1 seek="$at" conv=notrunc status=none
+		done
+	done
+	fails 3 "while loading VM state" snapshot-revert w base
+	is_pending w
+	fermata recover w 2>"$FERMATA_ROOT/err"
+	grep -q "the VM is off, every disk is at 'base'" "$FERMATA_ROOT/err"
+	not is_pending w
+	assert_state w "shut off"
+	assert_images_ok w
+	fermata snapshot-list w | grep -q '^ base '
+	# The disks are whole: a guest that starts from them has what it had then.
+	from=$(mark w)
+	fermata start w
+	wait_until 30 said_since w "$from" '^boot d0=[0-9]+ d1=[0-9]+'
+	read -r d0 d1 < <(said w "$from" | sed -n 's/^boot d0=\([0-9]*\) d1=\([0-9]*\).*/\1 \2/p' | head -n 1)
+	[ "$d0" = "$d1" ] && [ "$d0" -le $((then + 20)) ]
+	fermata destroy w
+	# What cannot be counted is not counted as none.
+	fermata snapshot-info w base | grep -q '^Children: *0$'
+	mv "$disk" "$disk.away"
+	fails 1 "No such file" snapshot-info w base
+}
+
+@test "checkpoint: --force with a disk left out fails: the guest is not taken for one that was not touched" {
+	witness_vm w 2 fill=8
+	vm_start w
+	fermata snapshot-create-as w base --diskspec vdb,snapshot=no
+	fails 1 "vdb" snapshot-revert w base
+	for at in $(LC_ALL=C grep -obUa QEVM "$(images w | head -n 1)" | cut -d: -f1); do
+		printf X | dd of="$(images w | head -n 1)" bs=1 seek="$at" conv=notrunc status=none
+	done
+	fails 3 "while loading VM state" snapshot-revert w base --force
+	is_pending w
+	fermata recover w
+	assert_state w "shut off"
+	assert_images_ok w
+}

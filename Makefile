@@ -207,7 +207,7 @@ $(O)/fermata: $(O)/fermata.whole
 	$(Q)cp $< $@; rm -f $@.lz4
 else
 $(O)/pack: init/pack.c init/packed.h
-	$(call say,LINK,$@) $(CC) $(CPPFLAGS) $(sysinc) -O2 -std=gnu11 $(WARN) -static -o $@ $<
+	$(call say,LINK,$@) $(CC) -I. $(sysinc) -O2 -std=gnu11 $(WARN) -static -o $@ $<
 $(O)/fermata.lz4: $(O)/fermata.whole $(O)/pack
 	$(call say,PACK,$@) $(O)/pack < $< > $@.in && lz4 -q -f -12 -B7 -BX --content-size --no-frame-crc $@.in $@ && rm $@.in && touch $@
 # Neither libc nor anything to relocate: what runs before there is a program.

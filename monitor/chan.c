@@ -186,8 +186,10 @@ int chan_send(struct chan *c, const char *text, size_t len, int pass, struct dea
 		n = send_some(c, text + done, len - done, done ? -1 : pass);
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return closed(c, e);
-		if (n < 0)
-			return err_sys(e, errno, "cannot send to %s", c->peer);
+		if (n < 0) {
+			err_sys(e, errno, "cannot send to %s", c->peer);
+			return done ? chan_break(c, e) : e->code;
+		}
 		done += (size_t)n;
 		if (n)
 			continue;

@@ -186,11 +186,14 @@ static int send_request(struct mon *m, const char *command, const char *args, in
 {
 	auto_buf struct buf b = { 0 };
 
-	msg_request(&b, command, args, ++m->id);
+	msg_request(&b, command, args, m->id + 1);
 	if (buf_check(&b, "build the request", e) < 0)
 		return e->code;
 	squeeze(&b);
-	return chan_send(&m->chan, b.p, b.n, pass, d, e);
+	if (chan_send(&m->chan, b.p, b.n, pass, d, e) < 0)
+		return e->code;
+	m->id++; /* what was not sent has no answer that is due */
+	return 0;
 }
 
 void mon_ahead(struct mon *m, const char *command, const char *args, struct deadline d)

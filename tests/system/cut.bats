@@ -119,7 +119,7 @@ right_again() {
 	assert_images_ok w
 }
 
-# sent_at WORD: which of the sendmsg calls in the trace that calls_of made (with texts of any length) has it
+# sent_at WORD: which of the sendmsg calls in the trace has it
 sent_at() {
 	sed -n 's/^sendmsg(//p' "$FERMATA_ROOT/trace" | grep -n "$1" | cut -d: -f1 | head -n 1
 }

@@ -60,7 +60,7 @@ static unsigned take(struct stream *s, unsigned n)
 }
 
 /* Every continuation of each short code: their bits come highest first, other numbers' lowest first (3.1.1). */
-static bool make_fast(struct code *c)
+static void make_fast(struct code *c)
 {
 	unsigned code = 0, at = 0;
 
@@ -74,7 +74,6 @@ static bool make_fast(struct code *c)
 			for (; turned < 1 << FAST_BITS; turned += 1u << b)
 				c->fast[turned] = (uint16_t)(c->symbol[at] << 4 | b);
 		}
-	return true;
 }
 
 /* False if the lengths claim more codes than there are. */
@@ -229,7 +228,11 @@ static bool fixed_codes(struct code *lit, struct code *dist)
 	if (!make_code(lit, len, MAX_LITERALS))
 		return false;
 	memset(len, 5, MAX_DISTANCES);
-	return make_code(dist, len, MAX_DISTANCES) && make_fast(lit) && make_fast(dist);
+	if (!make_code(dist, len, MAX_DISTANCES))
+		return false;
+	make_fast(lit);
+	make_fast(dist);
+	return true;
 }
 
 /* 3.2.7 */
@@ -262,7 +265,11 @@ static bool dynamic_codes(struct stream *s, struct code *lit, struct code *dist)
 		memset(len + i, v, times);
 		i += times;
 	}
-	return !s->bad && make_code(lit, len, n_lit) && make_code(dist, len + n_lit, n_dist) && make_fast(lit) && make_fast(dist);
+	if (s->bad || !make_code(lit, len, n_lit) || !make_code(dist, len + n_lit, n_dist))
+		return false;
+	make_fast(lit);
+	make_fast(dist);
+	return true;
 }
 
 bool inflate_exactly(const uint8_t *in, size_t n, uint8_t *out, size_t size)
@@ -279,7 +286,7 @@ bool inflate_exactly(const uint8_t *in, size_t n, uint8_t *out, size_t size)
 			break;
 		case 1:
 			fixed = fixed || fixed_codes(&lit, &dist); /* once: a block may be empty, and a stream a million of them */
-			ok = compressed(&s, &lit, &dist);
+			ok = fixed && compressed(&s, &lit, &dist);
 			break;
 		case 2:
 			fixed = false;

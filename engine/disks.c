@@ -95,8 +95,10 @@ static int look_live(struct fermata_vm *vm, struct disks *ds, struct err *e)
 		return e->code;
 	disks_ahead(kvm_mon(k), ds);
 	if (ask_nodes(kvm_mon(k), ds, e) < 0 ||
-		mon_call(kvm_mon(k), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &ds->doc, e) < 0)
+		mon_call(kvm_mon(k), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &ds->doc, e) < 0) {
+		vm_ask_anew(vm);
 		return e->code;
+	}
 	for (size_t i = 0; i < ds->n; i++) {
 		struct disk_state *d = &ds->d[i];
 		const struct json *node;

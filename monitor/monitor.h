@@ -253,8 +253,8 @@ int mon_job_do(struct mon *m, struct mon_job *j, const char *command, struct dea
 /*
  * Wait for the end, take the error, dismiss, stop tracking. 0: it succeeded. -EREMOTEIO: it failed, and is
  * dismissed all the same. A job that dismissed itself before its error could be asked for is -EREMOTEIO unless
- * mon_job_succeeded(). Any other failure: it may still be there in QEMU. That the dismissal
- * itself failed is no error: what the job did is done. Stops tracking in every case.
+ * mon_job_succeeded(). Any other failure: it may still be there in QEMU. That the dismissal itself failed is no
+ * error: what the job did is done. Stops tracking in every case.
  */
 int mon_job_end(struct mon *m, struct mon_job *j, struct deadline d, const struct mon_progress *progress,
 		struct err *e) MUST_CHECK;

@@ -451,6 +451,8 @@ static void passes_descriptor(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(fds), 0);
+	/* None, so that nothing is sent, and no answer due that the next one would wait for. */
+	says(&e, mon_call_fd(m, "getfd", "{\"fdname\": \"f\"}", 9999, SOON, NULL, &e), -EBADF, "cannot send to QEMU");
 	assert_int_equal(mon_call_fd(m, "getfd", "{\"fdname\": \"f\"}", fds[1], SOON, NULL, &e), 0);
 	close(fds[1]);
 	assert_int_equal(read(fds[0], &c, 1), 1);

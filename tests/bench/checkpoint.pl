@@ -22,12 +22,17 @@ sub run {
 	system($ENV{FERMATA}, @command) == 0 or die "@command: failed\n";
 	return 1000 * (time - $from);
 }
+# When QEMU sent the event, in milliseconds.
+sub at {
+	my ($m) = @_;
+	return 1000 * $m->{timestamp}{seconds} + $m->{timestamp}{microseconds} / 1000;
+}
 sub job {
 	my ($created, $concluded);
 	while (my $line = <$s>) {
 		my $m = decode_json($line);
 		next unless ($m->{event} // '') eq 'JOB_STATUS_CHANGE';
-		my $at = 1000 * $m->{timestamp}{seconds} + $m->{timestamp}{microseconds} / 1000;
+		my $at = at($m);
 		$created = $at if $m->{data}{status} eq 'created';
 		$concluded = $at if $m->{data}{status} eq 'concluded';
 		return $concluded - $created if $m->{data}{status} eq 'null';
@@ -56,7 +61,7 @@ sub by_hand {
 		my $m = decode_json(<$s> // die "QEMU is gone\n");
 		die "$command: $m->{error}{desc}\n" if $m->{error};
 		next unless ($m->{event} // '') eq 'JOB_STATUS_CHANGE';
-		my $at = 1000 * $m->{timestamp}{seconds} + $m->{timestamp}{microseconds} / 1000;
+		my $at = at($m);
 		$created = $at if $m->{data}{status} eq 'created';
 		$end = $at if $m->{data}{status} eq 'concluded';
 	}

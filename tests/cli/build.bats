@@ -100,12 +100,12 @@ packed() {
 	[ "$(stat -c %s "$f")" -le $((256 * 1024)) ]
 	for c in "help" "help snapshot-create-as" "--version" "img --help" "nonsense" "img info $f"; do
 		# shellcheck disable=SC2086
-		"$f" $c >a 2>&1 && packed=0 || packed=$?
+		"$f" $c >a 2>&1 && one=0 || one=$?
 		# shellcheck disable=SC2086
-		"$f.whole" $c >b 2>&1 && whole=0 || whole=$?
+		"$f.whole" $c >b 2>&1 && other=0 || other=$?
 		sed -i 's/fermata\.whole/fermata/g' b
 		diff a b
-		[ "$packed" = "$whole" ]
+		[ "$one" = "$other" ]
 	done
 }
 

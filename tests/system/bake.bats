@@ -210,7 +210,8 @@ again() {
 	keep_files
 	n_new=0
 	for call in pwrite64:ENOSPC:1 pwrite64:EIO:3 ftruncate:EIO:1 ftruncate:EFBIG:2 read:EIO:9 read:EIO:12 read:EIO:16 \
-		fsync:EIO:1 fsync:EIO:2 fsync:EIO:3 fsync:EIO:4 fsync:EIO:5 fsync:EIO:6 rename:EIO:1 rename:EIO:2 rename:ENOSPC:3 rename:EIO:4 lseek:EIO:2; do
+		fsync:EIO:1 fsync:EIO:2 fsync:EIO:3 fsync:EIO:4 fsync:EIO:5 fsync:EIO:6 rename:EIO:1 rename:EIO:2 \
+		rename:ENOSPC:3 rename:EIO:4 lseek:EIO:2; do
 		IFS=: read -r name error nth <<<"$call"
 		again
 		status=0

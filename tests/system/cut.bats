@@ -91,14 +91,19 @@ right_again() {
 	assert_images_ok w
 }
 
-# QEMU has loaded it, and then: what the guest is, the record says. What QEMU still knows of the load is in nobody's way.
-@test "cut off: snapshot-revert at its end" {
+# A guest with two checkpoints: what it answers to g tells in which of them it is, 32 or 48.
+old_and_new() {
 	witness_vm w 2 ticks=50
 	vm_start w
 	ask w g '^G=16$'
 	fermata snapshot-create-as w old
 	ask w g '^G=32$'
 	fermata snapshot-create-as w new
+}
+
+# QEMU has loaded it, and then: what the guest is, the record says. What QEMU still knows of the load is in nobody's way.
+@test "cut off: snapshot-revert at its end" {
+	old_and_new
 	total=$(calls_of snapshot-revert w old)
 	gone_back=0
 	for at in $(seq $((total - 96)) 4 "$total"); do
@@ -119,22 +124,16 @@ right_again() {
 	assert_images_ok w
 }
 
-# sent_at WORD: which of the sendmsg calls in the trace has it
+# sent_at WORD: which of the sendmsg calls in the trace is the last that has it
 sent_at() {
-	sed -n 's/^sendmsg(//p' "$FERMATA_ROOT/trace" | grep -n "$1" | cut -d: -f1 | head -n 1
+	grep '^sendmsg(' "$FERMATA_ROOT/trace" | grep -n "$1" | cut -d: -f1 | tail -n 1
 }
 
 @test "cut off: snapshot-revert twice, the first one done: the second is not taken for it" {
-	witness_vm w 2 ticks=50
-	vm_start w
-	ask w g '^G=16$'
-	fermata snapshot-create-as w old
-	ask w g '^G=32$'
-	fermata snapshot-create-as w new
+	old_and_new
 	strace -qq -s 1000 -e trace=sendmsg -o "$FERMATA_ROOT/trace" "$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-revert w old
 	load=$(sent_at vmstate)
-	dismiss=$(sed -n 's/^sendmsg(//p' "$FERMATA_ROOT/trace" | grep -n job-dismiss | cut -d: -f1 | tail -n 1)
-
+	dismiss=$(sent_at job-dismiss)
 	[ "$dismiss" -gt "$load" ]
 	# On record, but its job stays in QEMU.
 	inject sendmsg "$dismiss" snapshot-revert w old

@@ -227,7 +227,7 @@ $(O)/%.o: %.c $(O)/autoconf.h $(O)/flags
 	$(call say,CC,$<) $(compile) -c -o $@ $<
 
 $(addprefix $(O)/,$(relr) $(small)): private lto :=
-# The one place where the processor's time counts: a fifth less, for 1 KB.
+# Where the processor's time counts: a fifth less, for 1 KB.
 $(O)/qcow2/inflate.o: private CFLAGS := $(subst -Oz,-O2,$(CFLAGS))
 # Warnings come from compiling each file: looking through all calls at once, gcc does not see that err_set() returns its code.
 $(O)/fermata.debug: private lto += -Wno-maybe-uninitialized

@@ -4,6 +4,7 @@
 
 #include "init/cmd.h"
 #include "init/snapshot.h"
+#include "init/spec.h"
 #include "init/vm.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -56,68 +57,12 @@ static const struct opt create_opts[] = {
 	{ 0 },
 };
 
-/* The next part of "vda,snapshot=external,file=/x/y", in place; a comma that belongs to a file's name is doubled. */
-static char *next_part(char **text)
+static int read_specs(struct fermata_create *c, struct fermata_diskspec *specs, struct err *e)
 {
-	char *p = *text, *to = p, *from = p;
-
-	for (; *from && (*from != ',' || from[1] == ','); from++) {
-		from += *from == ',';
-		*to++ = *from;
-	}
-	*text = *from ? from + 1 : NULL;
-	*to = '\0';
-	return p;
-}
-
-static int parse_mode(const char *opt, const char *word, enum fermata_mode *mode, struct err *e)
-{
-	static const char *const modes[] = { "", "internal", "external", "no" };
-
-	for (unsigned m = 1; m < ARRAY_SIZE(modes); m++)
-		if (!strcmp(word, modes[m])) {
-			*mode = (enum fermata_mode)m;
-			return 0;
-		}
-	return err_set(e, ERR_USAGE, "--%s: '%s' is not internal, external or no", opt, word);
-}
-
-static int parse_spec(char *text, struct fermata_diskspec *spec, struct err *e)
-{
-	*spec = (struct fermata_diskspec){ .disk = next_part(&text) };
-	while (text) {
-		char *p = next_part(&text);
-
-		if (!strncmp(p, "snapshot=", 9)) {
-			if (parse_mode("diskspec", p + 9, &spec->mode, e) < 0)
-				return e->code;
-		} else if (!strncmp(p, "file=", 5)) {
-			spec->file = p + 5;
-		} else if (!(spec->qcow2 = !strcmp(p, "driver=qcow2"))) {
-			return err_set(e, ERR_USAGE, "--diskspec: '%s' is not snapshot=, driver=qcow2 or file=", p);
-		}
-	}
-	return 0;
-}
-
-/* virsh's grammar: the file with or without its key, in any order; without a word it is external. */
-static int parse_memspec(char *text, struct fermata_create *c, struct err *e)
-{
-	enum fermata_mode mode = FERMATA_MODE_EXTERNAL;
-
-	while (text) {
-		char *p = next_part(&text);
-
-		if (strncmp(p, "snapshot=", 9))
-			c->memory = p + (strncmp(p, "file=", 5) ? 0 : 5);
-		else if (parse_mode("memspec", p + 9, &mode, e) < 0)
+	for (size_t i = 0; i < c->n_specs; i++)
+		if (spec_disk((char *)create_args.specs.v[i], &specs[i], e) < 0)
 			return e->code;
-	}
-	if (c->memory && (!c->memory[0] || mode != FERMATA_MODE_EXTERNAL))
-		return err_set(e, ERR_USAGE, "--memspec: a file is for snapshot=external, and has a name");
-	c->memory_file = mode == FERMATA_MODE_EXTERNAL;
-	c->disk_only |= mode == FERMATA_MODE_NO;
-	return 0;
+	return CONFIG_MEMORY && create_args.memory ? spec_memory((char *)create_args.memory, c, e) : 0;
 }
 
 static int run_create(int argc, char **argv, struct err *e)
@@ -133,10 +78,7 @@ static int run_create(int argc, char **argv, struct err *e)
 	int rc;
 
 	(void)argc;
-	for (size_t i = 0; i < c.n_specs; i++)
-		if (parse_spec((char *)create_args.specs.v[i], &specs[i], e) < 0)
-			return e->code;
-	if (CONFIG_MEMORY && create_args.memory && parse_memspec((char *)create_args.memory, &c, e) < 0)
+	if (read_specs(&c, specs, e) < 0)
 		return e->code;
 	c.live = create_args.live;
 	c.instant = create_args.instant;

@@ -41,6 +41,28 @@ flip() {
 	fermata save-image-info "$FERMATA_ROOT/k1.mem" | grep -qE '^State: +running$'
 }
 
+@test "memspec, diskspec: unknown keys, keys given twice and bare words are wrong usage, and nothing is taken" {
+	witness_vm w 2
+	vm_start w
+	mkdir "$FERMATA_ROOT/empty"
+	cd "$FERMATA_ROOT/empty"
+	for spec in "file=$FERMATA_ROOT/empty/a,b.mem" snapshot=external,bogus=1 external snapshot "" ",snapshot=external" \
+		"file=a.mem,file=b.mem" "a.mem,file=b.mem" "a.mem,b.mem" snapshot=external,snapshot=external \
+		snapshot=external,compress=zstd zstd file=a.mem,driver=qcow2 snapshot= file=a.mem,snapshot=; do
+		fails 2 "--memspec:" snapshot-create-as w k --memspec "$spec"
+	done
+	for spec in "" "snapshot=no" "vda,bogus" "vda,snapshot=no,snapshot=no" "vda,file=" "vda,file=$PWD/x,file=$PWD/y" \
+		vda,driver=raw vda,driver=qcow2,driver=qcow2 "vda,file=$PWD/x,y"; do
+		fails 2 "--diskspec:" snapshot-create-as w k --disk-only --diskspec "$spec"
+	done
+	assert_nothing k
+	[ -z "$(ls)" ]
+	fermata snapshot-create-as w k --memspec "a,,b=c.mem" --diskspec "vda,file=$PWD/d,,e.qcow2"
+	[ -s "a,b=c.mem" ] && [ -e "d,e.qcow2" ]
+	fermata snapshot-create-as w "k 2" --memspec "$PWD/a=b c.mem,snapshot=external"
+	[ -s "a=b c.mem" ]
+}
+
 @test "what may not be asked for: refused in one line, nothing is touched" {
 	witness_vm w 2 raw=vdb
 	fails 1 "the VM is off" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem"
@@ -51,7 +73,7 @@ flip() {
 	fails 1 "exclude each other" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem" --disk-only
 	fails 2 "not internal, external or no" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem,snapshot=maybe"
 	fails 2 "is for snapshot=external" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem,snapshot=internal"
-	fails 2 "is for snapshot=external" snapshot-create-as w k --memspec file=
+	fails 2 "file= has no value" snapshot-create-as w k --memspec file=
 	fails 1 "does not go with memory in a file" snapshot-create-as w k --memspec snapshot=external \
 		--diskspec vda,snapshot=internal
 	fails 1 "vda" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem" --diskspec "vda,file=$FERMATA_ROOT/nowhere/x.qcow2"

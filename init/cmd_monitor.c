@@ -51,33 +51,50 @@ static int print_answer(struct json_span text, bool pretty, struct err *e)
 	return cmd_put_json(&b, e);
 }
 
+/* The answer goes to standard output as QEMU gave it, also when it is an error: scripts read it there. */
+static int ask_monitor(struct mon *m, const char *command, struct err *e)
+{
+	struct deadline d = deadline_in(mon_args.timeout_ms);
+	struct err refused = { 0 };
+	struct json_span answer;
+
+	if (mon_call_raw(m, command, d, &answer, &refused) == 0 || refused.code == -EREMOTEIO) {
+		if (print_answer(answer, mon_args.pretty, e) < 0)
+			return e->code;
+	}
+	*e = refused;
+	return e->code;
+}
+
+static int ask_hmp(struct mon *m, const char *line, struct err *e)
+{
+	auto_buf struct buf out = { 0 };
+
+	if (mon_hmp_text(m, line, deadline_in(mon_args.timeout_ms), &out, e) < 0)
+		return e->code;
+	fputs(buf_str(&out), stdout);
+	return mon_hmp_refused(line, buf_str(&out), e);
+}
+
 static int run_monitor(int argc, char **argv, struct err *e)
 {
 	auto_vm struct fermata_vm *vm = NULL;
-	auto_buf struct buf command = { 0 }, out = { 0 };
-	struct json_span answer;
+	auto_buf struct buf command = { 0 };
 	struct kvm *k;
-	struct deadline d;
 
 	if (mon_args.hmp && mon_args.pretty)
 		return err_set(e, ERR_USAGE, "--hmp and --pretty exclude each other");
 	if (join(argc, argv, &command, e) < 0 || vm_get(argv[0], FERMATA_WRITE, "qemu-monitor-command", &vm, e) < 0 ||
 		fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	d = deadline_in(mon_args.timeout_ms);
-	if (!mon_args.hmp) {
-		if (mon_call_raw(kvm_mon(k), command.p, d, &answer, e) < 0)
-			return err_at(e, "%s", argv[0]);
-		return print_answer(answer, mon_args.pretty, e);
-	}
-	if (mon_hmp_text(kvm_mon(k), command.p, d, &out, e) < 0)
+	if ((mon_args.hmp ? ask_hmp(kvm_mon(k), command.p, e) : ask_monitor(kvm_mon(k), command.p, e)) < 0)
 		return err_at(e, "%s", argv[0]);
-	fputs(buf_str(&out), stdout);
 	return 0;
 }
 
 const struct cmd cmd_qemu_monitor_command = { "qemu-monitor-command", "VM COMMAND...", NULL, "send a command to QEMU's monitor",
-	"COMMAND is JSON as in QMP, or with --hmp a line of the human monitor. Options come before it.\n", mon_opts, 2, -1, run_monitor };
+	"COMMAND is JSON as in QMP, or with --hmp a line of the human monitor. Options come before it.\n"
+	"An error is printed as QEMU gives it, and is exit status 1.\n", mon_opts, 2, -1, run_monitor };
 
 static struct {
 	bool pretty;
@@ -110,7 +127,8 @@ static int run_agent(int argc, char **argv, struct err *e)
 }
 
 const struct cmd cmd_qemu_agent_command = { "qemu-agent-command", "VM COMMAND...", NULL, "send a command to the guest agent",
-	"COMMAND is JSON: '{\"execute\":\"guest-ping\"}'. Options come before it.\n", agent_opts, 2, -1, run_agent };
+	"COMMAND is JSON: '{\"execute\":\"guest-ping\"}'. Options come before it.\n"
+	"What the agent refuses is exit status 1, its words on standard error.\n", agent_opts, 2, -1, run_agent };
 
 /* ---- console --------------------------------------------------------------------------------------------------- */
 

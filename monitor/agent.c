@@ -191,7 +191,7 @@ int agent_call_raw(struct agent *a, const char *request, struct deadline d, stru
 	if (msg_user(request, &doc, &command, &args, e) < 0 || ask(a, command, args.p, d, e) < 0)
 		return e->code;
 	*text = a->line;
-	return 0;
+	return a->answer.m[MSG_ERROR].p ? refused(a, command, e) : 0;
 }
 
 int agent_ping(struct agent *a, struct deadline d, struct err *e)

@@ -69,6 +69,16 @@ int mon_hmp(struct mon *m, const char *line, struct deadline d, struct err *e)
 	return err_set(e, -EREMOTEIO, "QEMU refused '%s': %s", line, why.n ? buf_str(&why) : "no reason given");
 }
 
+int mon_hmp_refused(const char *line, const char *text, struct err *e)
+{
+	auto_buf struct buf why = { 0 };
+
+	if (strncmp(text, "Error: ", 7))
+		return 0;
+	join_lines(&why, text);
+	return err_set(e, -EREMOTEIO, "QEMU refused '%s': %s", line, why.n ? buf_str(&why) : "no reason given");
+}
+
 int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e)
 {
 	auto_json struct json_doc *doc = NULL;

@@ -89,6 +89,7 @@ int mon_call_text(struct mon *m, const char *command, const char *args, struct d
 /*
  * A request as a user wrote it, {"execute": ..., "arguments": ...}, and the whole answer as QEMU wrote it, whether
  * that is a "return" or an "error". @text: out, borrowed until the next call. -EINVAL: the request is none.
+ * -EREMOTEIO: the answer is an error, which is in @text all the same.
  */
 int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct json_span *text,
 		 struct err *e) MUST_CHECK;
@@ -272,6 +273,9 @@ int mon_hmp(struct mon *m, const char *line, struct deadline d, struct err *e) M
 
 /* Any command of the human monitor, its text appended to @out as QEMU sent it (lines end in CR LF). */
 int mon_hmp_text(struct mon *m, const char *line, struct deadline d, struct buf *out, struct err *e) MUST_CHECK;
+
+/* Whether @text, what QEMU printed for @line, says that it was refused. -EREMOTEIO. */
+int mon_hmp_refused(const char *line, const char *text, struct err *e) MUST_CHECK;
 
 /* Where this QEMU has the byte at the guest's physical address 0, in its own address space. HMP: gpa2hva. -EPROTO: not told. */
 int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e) MUST_CHECK;

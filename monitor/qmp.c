@@ -320,6 +320,8 @@ int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct j
 	*text = m->line;
 	if (text->len && text->p[text->len - 1] == '\r')
 		text->len--;
+	if (m->answer.m[MSG_ERROR].p)
+		return msg_refused(m->chan.peer, command, m->answer.m[MSG_ERROR], m->class, sizeof m->class, e);
 	return 0;
 }
 

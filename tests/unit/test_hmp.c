@@ -65,6 +65,18 @@ static void verdicts(void **state)
 	}
 }
 
+/* A command whose text is its answer: only what begins as an error is one. */
+static void refusals(void **state)
+{
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(mon_hmp_refused("info block", "vda: Error: none\r\n", &e), 0);
+	assert_int_equal(mon_hmp_refused("info block", "", &e), 0);
+	assert_int_equal(mon_hmp_refused("device_add x", "Error: 'x' is not a valid device model name\r\n", &e), -EREMOTEIO);
+	assert_string_equal(e.msg, "QEMU refused 'device_add x': 'x' is not a valid device model name");
+}
+
 static void text(void **state)
 {
 	auto_buf struct buf b = { 0 };
@@ -165,7 +177,7 @@ static void quote(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(verdicts), cmocka_unit_test(text), cmocka_unit_test(quote), cmocka_unit_test(memory),
-		cmocka_unit_test(blocks) };
+		cmocka_unit_test(blocks), cmocka_unit_test(refusals) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -495,7 +495,7 @@ static void raw(void **state)
 		{ PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": $ID}", 0 }, { 0 } });
 
 	(void)state;
-	assert_int_equal(mon_call_raw(m, "{\"execute\":\"q\",\"id\":\"mine\",\"arguments\":{\"a\":[1,{}]}}", SOON, &t, &e), 0);
+	says(&e, mon_call_raw(m, "{\"execute\":\"q\",\"id\":\"mine\",\"arguments\":{\"a\":[1,{}]}}", SOON, &t, &e), -EREMOTEIO, "refused 'q': no");
 	assert_memory_equal(t.p, "{\"error\": {\"class\"", 18);
 	assert_int_equal(t.p[t.len - 1], '}');
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)

@@ -83,7 +83,7 @@ static int find_user(const char *name, struct spawn_user *u, const struct spawn_
 		return 0;
 	if (spawn_user_find(name, u, e) < 0)
 		return e->code;
-	if (u->uid == geteuid())
+	if (u->uid == geteuid() && (!u->group_given || u->gid == getegid()))
 		return 0;
 	if (geteuid() != 0)
 		return err_set(e, -EPERM, "cannot run QEMU as user '%s': not started as root", name);

@@ -13,11 +13,15 @@
 struct spawn_user {
 	uid_t uid;
 	gid_t gid;
+	bool group_given; /* as USER:GROUP, not taken from the user's entry */
 	size_t n_groups;
 	gid_t groups[SPAWN_MAX_GROUPS];
 };
 
-/* @name: a user's name or number. -ENOENT: no such user. */
+/*
+ * @name: USER or USER:GROUP, each a name or a number; the groups that have the user as a member come with him. A number with a
+ * group need not be in /etc/passwd. -ENOENT: no such user or group.
+ */
 int spawn_user_find(const char *name, struct spawn_user *u, struct err *e) MUST_CHECK;
 
 #define SPAWN_FDS 5

@@ -558,6 +558,7 @@ static void host(void **state)
 
 static void user(void **state)
 {
+	static const char *const wrong[] = { ":", "0:", ":0", "-1:0", "0:-1", "4294967295:0", "0:4294967295", "99999999999999999999:0", "0: 1", "0:0:0" };
 	struct spawn_user u;
 	struct err e = { 0 };
 
@@ -570,6 +571,23 @@ static void user(void **state)
 	assert_int_equal(spawn_user_find("no-such-user", &u, &e), -ENOENT);
 	assert_string_equal(e.msg, "there is no user 'no-such-user'");
 	assert_int_equal(spawn_user_find("", &u, &e), -ENOENT);
+	/* Numbers need no entry, once both are given. */
+	assert_int_equal(spawn_user_find("4000123:4000456", &u, &e), 0);
+	assert_int_equal(u.uid, 4000123);
+	assert_int_equal(u.gid, 4000456);
+	assert_int_equal(u.n_groups, 1);
+	assert_int_equal(u.groups[0], 4000456);
+	assert_int_equal(spawn_user_find("0:4000456", &u, &e), 0);
+	assert_int_equal(u.groups[0], 4000456);
+	assert_int_equal(spawn_user_find("root:root", &u, &e), 0);
+	assert_int_equal(u.gid, 0);
+	e = (struct err){ 0 };
+	assert_int_equal(spawn_user_find("4000123", &u, &e), -ENOENT);
+	assert_non_null(strstr(e.hint, "4000123:GID"));
+	assert_int_equal(spawn_user_find("root:no-such-group", &u, &e), -ENOENT);
+	assert_string_equal(e.msg, "there is no group 'no-such-group'");
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		assert_int_equal(spawn_user_find(wrong[i], &u, &e), -ENOENT);
 }
 
 static void memory(void **state)

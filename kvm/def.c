@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm/def_args.h"
 #include "lib/buf.h"
 #include "lib/file.h"
 #include "lib/ini.h"
@@ -546,6 +547,10 @@ static int check_whole(const struct reading *r, unsigned *line, struct err *e)
 		return err_set(e, -EINVAL, "nvram-format needs an nvram");
 	if (d->nvram && d->n_disks == DEF_MAX_DISKS)
 		return err_set(e, -EINVAL, "an nvram beside %d disks is one too many", DEF_MAX_DISKS);
+	*line = line_of(r, S_QEMU, "arg");
+	if (def_check_args(d->qemu_args, d->n_qemu_args, e) < 0)
+		return e->code;
+	*line = 0;
 	if (!d->memory) {
 		err_set(e, -EINVAL, "memory is not given");
 		return err_hint(e, "e.g. memory = 512M, before the first section");

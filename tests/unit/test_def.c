@@ -211,7 +211,22 @@ static const struct {
 	{ M "[boot]\non-crash = panic\n", ":3: on-crash 'panic' is none of: restart, revert, stop", "" },
 	{ M "[qemu]\nargs = x\n", ":3: unknown key 'args' in [qemu]", "did you mean 'arg'?" },
 	{ M "[qemu]\narg = -x 'y\n", ":3: arg: a ' is not closed", "" },
+	{ M "[qemu]\narg = -device a\narg = -snapshot\n", ":4: arg: -snapshot cannot be given: it has no effect on [disk] images, which the "
+		"guest would write to", "take a snapshot before, and 'discard-changes = yes' in [boot] goes back to it" },
+	{ M "[qemu]\narg = --S\n", ":3: arg: --S cannot be given: fermata itself lets the guest run", "'fermata start --paused' leaves it paused" },
+	{ M "[qemu]\narg = -monitor mon:stdio\n", ":3: arg: -monitor mon:stdio cannot be given: QEMU has no terminal",
+		"use a socket, as in '-monitor unix:PATH,server=on,wait=off', or 'fermata qemu-monitor-command --hmp'" },
+	{ M "[qemu]\narg = -run-with user=x\n", ":3: arg: -run-with user=x cannot be given: fermata starts QEMU as another user",
+		"say 'user = NAME'" },
 };
+
+/* What only looks like it. */
+static void harmless_args(void **state)
+{
+	(void)state;
+	def_free(must(M "[qemu]\narg = -append -snapshot -m slots=2,maxmem=1G -qmp unix:/x,server=on -run-with async-teardown=on\n"
+		"arg = -drive file=x,snapshot=on -device snapshot -monitor unix:/m -name -S\n"));
+}
 
 static void wrong_ones(void **state)
 {
@@ -292,6 +307,7 @@ int main(void)
 		cmocka_unit_test(whole),
 		cmocka_unit_test(mac_stays),
 		cmocka_unit_test(wrong_ones),
+		cmocka_unit_test(harmless_args),
 		cmocka_unit_test(many),
 		cmocka_unit_test(not_there),
 		cmocka_unit_test(names),

@@ -78,61 +78,31 @@ CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,$(shell command -v musl-gcc >/de
 endif
 AR := $(CROSS_COMPILE)ar
 STRIP := $(CROSS_COMPILE)strip
-OBJCOPY := $(CROSS_COMPILE)objcopy
 SIZE := $(CROSS_COMPILE)size
 
-# musl-gcc is a specs file around gcc: it has no static-pie of its own and hides the kernel's headers.
+CFLAGS ?= -Os -g
+
+# Whether the compiler takes (and links with) the flags $(1).
 try = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c - -o /dev/null >/dev/null 2>&1 && echo y)
-
-# -Oz where the compiler has it: what is small is also what an appliance's flash and cache like.
-ifeq ($(origin CFLAGS),undefined)
-CFLAGS := $(if $(call try,-Oz),-Oz,-Os) -g
-endif
-musl_dir := $(shell $(CC) -v 2>&1 | sed -n 's,^Reading specs from \(.*\)/musl-gcc.specs$$,\1,p')
-endif
-
-WARN := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
-CPPFLAGS += -I. -include $(O)/autoconf.h -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFERMATA_VERSION='"$(VERSION)"'
-# -fstack-protector watches every function with an array of 8 chars or more, which are those that can write too far;
-# -strong adds all whose locals have their address taken, a third of this code, for 10 KB.
-hard := -fstack-protector -fno-strict-overflow
-# What -Oz would do better without (5 KB): keeping values in registers over loops and calls, guessing which way is hot.
-lean := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-ifneq ($(building),)
-lean += $(foreach f,-fno-move-loop-invariants -fno-caller-saves -fno-tree-loop-im -fno-guess-branch-probability \
-	-fno-tree-dominator-opts -fno-tree-ch -fno-gcse,$(if $(call try,$f -Werror),$f))
-endif
-comma := ,
-ldhard := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,--build-id=none
-
-ifneq ($(building),)
-ifneq ($(musl_dir),)
-sysinc := -idirafter /usr/include -idirafter /usr/include/$(shell gcc -print-multiarch 2>/dev/null)
-pie := -fPIE
-link_start = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text $(musl_dir)/rcrt1.o $(musl_dir)/crti.o
-link_end = $(musl_dir)/crtn.o
-small := init/small.o
-# The program is optimized as one (7 KB); what is called by libc or before it has to stay as written. And nothing computes
-# with floating point (1 KB).
-lto := $(if $(call try,-flto -ffat-lto-objects -flto-partition=one),-flto -ffat-lto-objects -flto-partition=one)
-lean += $(if $(call try,-mno-sse -Werror),-mno-sse)
-# Packed relocations (RELR), and no room between the parts of the file: see init/start.c and init/fermata.lds
-ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1)$(call try,-Wl$(comma)-z$(comma)pack-relative-relocs),x86_64y)
-relr := init/start.o
-ldrelr := -Wl,-z,pack-relative-relocs,-e,start_relr,-T,$(O)/fermata.lds
-endif
-# CONFIG_PACKED: see init/packed.c
-packed := $(if $(relr),$(if $(filter y,$(CONFIG_PACKED)),$(shell command -v lz4 >/dev/null 2>&1 && echo y)))
+# Debian's musl-gcc is a specs file around gcc: it hides the kernel's headers, and takes -static-pie for a dynamic program.
+musl_specs := $(shell $(CC) -v 2>&1 | grep '^Reading specs from .*/musl-gcc.specs$$')
+ifneq ($(musl_specs),)
+sysinc := -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch 2>/dev/null)
+link_static := -static
 else
-sysinc :=
-fortify := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
-pie := $(if $(call try,-static-pie -fPIE),-fPIE)
-link_start := $(if $(pie),-static-pie,-static)
-link_end :=
+link_static := $(if $(call try,-static-pie -fPIE),-static-pie,-static)
 endif
+pie := $(if $(filter -static-pie,$(link_static)),-fPIE)
 endif
 
-compile = $(CC) $(CPPFLAGS) $(fortify) $(sysinc) -std=gnu11 $(WARN) $(CFLAGS) $(hard) $(lean) $(lto) $(pie) -MMD -MP
+WARN := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Werror=format-security
+CPPFLAGS += -I. -include $(O)/autoconf.h -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFERMATA_VERSION='"$(VERSION)"'
+# FORTIFY is glibc's; musl ignores it.
+hard := -fstack-protector-strong -fno-strict-overflow -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+sections := -ffunction-sections -fdata-sections
+ldhard := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack
+
+compile = $(CC) $(CPPFLAGS) $(sysinc) -std=gnu11 $(WARN) $(CFLAGS) $(hard) $(sections) $(pie) -MMD -MP
 
 # ---- the house: what each room is made of ----------------------------------------------------------------
 # lib: what every room may use
@@ -183,54 +153,27 @@ init-$(CONFIG_IMG) += init/img_compare.o init/img_check.o init/img_convert.o ini
 
 rooms := lib qcow2 monitor kvm engine init
 lib_objs := $(addprefix $(O)/,$(lib-y))
-init_objs := $(addprefix $(O)/,$(init-y) $(relr) $(small))
+init_objs := $(addprefix $(O)/,$(init-y))
 
 all: $(O)/fermata $(O)/libfermata.a
 
 $(O)/libfermata.a: $(lib_objs)
-	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^ $(if $(lto),&& $(OBJCOPY) -w -R '.gnu.*lto_*' $@)
+	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^
 
-# What is packed has room between its parts: it costs nothing there, and they need not be moved when it is unpacked.
-# Whether it is may change from one make to the next, when lz4 has been installed.
-$(O)/fermata.lds: init/fermata.lds FORCE
-	@mkdir -p $(@D); $(if $(packed),sed 's/^\t\. += CONSTANT(MAXPAGESIZE)/\t. = ALIGN(CONSTANT(MAXPAGESIZE))/',cat) $< > $@.new; \
-	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
-$(O)/fermata.debug: $(init_objs) $(lib_objs) $(O)/fermata.lds
-	$(call say,LINK,$@) $(CC) $(if $(lto),$(CFLAGS) $(hard) $(lean) $(lto) $(pie)) $(LDFLAGS) $(link_start) $(ldhard) $(ldrelr) \
-		-o $@ $(filter %.o,$^) $(link_end)
+$(O)/fermata.debug: $(init_objs) $(lib_objs)
+	$(call say,LINK,$@) $(CC) $(LDFLAGS) $(link_static) $(ldhard) -o $@ $^
 
-$(O)/fermata.whole: $(O)/fermata.debug
+$(O)/fermata: $(O)/fermata.debug
 	$(call say,STRIP,$@) $(STRIP) -o $@ $<
-
-ifneq ($(packed),y)
-$(O)/fermata: $(O)/fermata.whole
-	$(Q)cp $< $@; rm -f $@.lz4
-else
-$(O)/pack: init/pack.c init/packed.h
-	$(call say,LINK,$@) $(CC) -I. $(sysinc) -O2 -std=gnu11 $(WARN) -static -o $@ $<
-$(O)/fermata.lz4: $(O)/fermata.whole $(O)/pack
-	$(call say,PACK,$@) $(O)/pack < $< > $@.in && lz4 -q -f -12 -B7 -BX --content-size --no-frame-crc $@.in $@ && rm $@.in && touch $@
-# Neither libc nor anything to relocate: what runs before there is a program.
-$(O)/fermata: init/packed.c init/packed.h init/packed.lds $(O)/fermata.lz4
-	$(call say,LINK,$@) $(CC) $(CPPFLAGS) $(sysinc) -DPAYLOAD='"$(O)/fermata.lz4"' -std=gnu11 $(WARN) -O2 -ffreestanding \
-		-fno-stack-protector -fno-asynchronous-unwind-tables -fPIE -static -nostartfiles -nodefaultlibs -s \
-		-Wl,-pie,--no-dynamic-linker,-z,text,-z,noexecstack,--build-id=none,-e,packed_entry,-T,init/packed.lds -o $@ $<
-endif
 
 # A change of flags or compiler rebuilds; the stamp changes only when they do.
 $(O)/flags: FORCE
-	@mkdir -p $(@D); echo '$(subst ','\'',$(compile) $(LDFLAGS) $(ldhard) $(ldrelr))' > $@.new; \
+	@mkdir -p $(@D); echo '$(subst ','\'',$(compile) $(LDFLAGS) $(link_static) $(ldhard))' > $@.new; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(O)/%.o: %.c $(O)/autoconf.h $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(compile) -c -o $@ $<
-
-$(addprefix $(O)/,$(relr) $(small)): private lto :=
-# Where the processor's time counts: a fifth less, for 1 KB.
-$(O)/qcow2/inflate.o: private CFLAGS := $(subst -Oz,-O2,$(CFLAGS))
-# Warnings come from compiling each file: looking through all calls at once, gcc does not see that err_set() returns its code.
-$(O)/fermata.debug: private lto += -Wno-maybe-uninitialized
 
 # ---- tests ----------------------------------------------------------------------------------------------
 # Everything is built a second time with the sanitizers, by the host's compiler, against cmocka.
@@ -355,7 +298,7 @@ check-layers:
 size: $(O)/fermata
 	@for r in $(rooms); do f=$$(ls $(O)/$$r/*.o 2>/dev/null); [ -n "$$f" ] || continue; \
 	$(SIZE) $$f | awk -v r=$$r 'NR > 1 { t += $$1; d += $$2; b += $$3 } END { printf "%-8s text %7d  data %6d  bss %6d\n", r, t, d, b }'; done; \
-	for f in $(if $(packed),fermata.whole) fermata; do printf '%-8s file %7d bytes (stripped, static)\n' $$f $$(stat -c %s $(O)/$$f); done
+	printf 'fermata  file %7d bytes (stripped, static)\n' $$(stat -c %s $(O)/fermata)
 
 demo:
 	$(Q)tests/setup.sh
@@ -366,7 +309,7 @@ bench: all
 	$(Q)for b in tests/bench/*.sh; do echo "== $$b"; O='$(O)' $$b || exit 1; done
 
 $(O)/example: tests/example/example.c $(O)/libfermata.a
-	$(call say,LINK,$@) $(CC) -I. $(CFLAGS) $(WARN) $(sysinc) $(pie) $(link_start) $(ldhard) -o $@ $< $(O)/libfermata.a $(link_end)
+	$(call say,LINK,$@) $(CC) -I. $(CFLAGS) $(WARN) $(sysinc) $(pie) $(link_static) $(ldhard) -o $@ $< $(O)/libfermata.a
 
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include/fermata/engine' \

@@ -112,7 +112,7 @@ static inline __attribute__((always_inline)) void count(struct chk *c, const str
 	}
 }
 
-HOT void check_l2(struct chk *c, const struct l2ref *t, const uint8_t *l2)
+void check_l2(struct chk *c, const struct l2ref *t, const uint8_t *l2)
 {
 	struct frag g = { 0 };
 
@@ -130,7 +130,7 @@ HOT void check_l2(struct chk *c, const struct l2ref *t, const uint8_t *l2)
 	c->r->compressed += g.compressed * t->active;
 }
 
-HOT int check_l2_flags(struct chk *c, const struct l2ref *t, const uint8_t *l2, struct err *e)
+int check_l2_flags(struct chk *c, const struct l2ref *t, const uint8_t *l2, struct err *e)
 {
 	bool data_file = c->q->h.incompat & QCOW2_INCOMPAT_DATA_FILE, ext = c->q->l2_step == 16, wrong;
 	unsigned bits = c->q->h.cluster_bits;

@@ -148,7 +148,7 @@ static inline __attribute__((always_inline)) int compare(struct chk *c, const ui
 	return 0;
 }
 
-HOT static int compare_block(struct chk *c, const uint8_t *p, uint64_t at, uint64_t i, uint64_t end, struct err *e)
+static int compare_block(struct chk *c, const uint8_t *p, uint64_t at, uint64_t i, uint64_t end, struct err *e)
 {
 	unsigned order = c->q->h.refcount_order, width = c->cells.width;
 

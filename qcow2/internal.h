@@ -31,13 +31,6 @@
 #define HDR_COMPRESSION 104
 
 #define QCOW2_MAGIC   0x514649fbu
-/* Loops that run once for each cluster of an image: worth more than the few bytes that size asks for. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE_SIZE__)
-#define HOT __attribute__((optimize("O2", "move-loop-invariants", "tree-loop-im", "gcse", "tree-ch", "tree-dominator-opts", \
-	"guess-branch-probability")))
-#else
-#define HOT
-#endif
 
 #define SECTOR        512u /* what a disk writes whole, or not at all */
 #define HDR_FULL_LEN  112  /* what we write for version 3: with the compression type and its padding */

@@ -180,7 +180,7 @@ static int pin(struct qcow2 *q, struct rblk *b, uint64_t i, struct err *e)
 }
 
 /* The common width, apart so that the compiler sees the loop; stops before a count that cannot move. */
-HOT static uint64_t add16(uint8_t *p, uint64_t i, uint64_t end, int delta, bool *freed)
+static uint64_t add16(uint8_t *p, uint64_t i, uint64_t end, int delta, bool *freed)
 {
 	for (; i < end; i++) {
 		uint16_t v = get_be16(p + 2 * i);

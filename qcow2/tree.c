@@ -25,7 +25,7 @@ int tree_bad_entry(struct qcow2 *q, uint64_t v, struct err *e)
 	return q_hint_check(q, e);
 }
 
-HOT int tree_count_l2(struct qcow2 *q, const uint8_t *l2, int delta, struct err *e)
+int tree_count_l2(struct qcow2 *q, const uint8_t *l2, int delta, struct err *e)
 {
 	const bool data_file = q->h.incompat & QCOW2_INCOMPAT_DATA_FILE;
 	const unsigned bits = q->h.cluster_bits, step = q->l2_step;
@@ -126,7 +126,7 @@ static inline int peek_is_one(struct peek *k, uint64_t cluster, bool *one, struc
 	return 0;
 }
 
-HOT int tree_fix_l2(struct qcow2 *q, uint8_t *l2, bool *changed, struct err *e)
+int tree_fix_l2(struct qcow2 *q, uint8_t *l2, bool *changed, struct err *e)
 {
 	const unsigned bits = q->h.cluster_bits, order = q->h.refcount_order, step = q->l2_step;
 	const bool data_file = q->h.incompat & QCOW2_INCOMPAT_DATA_FILE;

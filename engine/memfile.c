@@ -175,14 +175,10 @@ int mem_out_seal(struct mem_out *o, const struct buf *manifest, struct err *e)
 
 int mem_out_place(struct mem_out *o, struct err *e)
 {
-	auto_free char *dir = strndup(o->path, (size_t)(strrchr(o->path, '/') - o->path) + 1);
-
-	if (!dir)
-		return err_nomem(e, "save memory");
 	if (rename(o->tmp, o->path) < 0)
 		return err_sys(e, errno, "cannot create %s", o->path);
 	free(take_ptr(&o->tmp));
-	return dir_flush(dir, e);
+	return file_flush_name(o->path, e);
 }
 
 void mem_out_done(struct mem_out *o)

@@ -119,15 +119,6 @@ static int make(struct fermata_vm *vm, const char *path, const char *like, bool 
 	return image_new(vm, path, &c, raw, e);
 }
 
-int file_flush_name(const char *path, struct err *e)
-{
-	auto_free char *dir = strndup(path, (size_t)(base_of(path) - path));
-
-	if (!dir)
-		return err_nomem(e, "make an image");
-	return dir_flush(dir[0] ? dir : ".", e);
-}
-
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
 	bool backing_raw, bool raw, struct err *e)
 {

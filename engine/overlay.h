@@ -37,9 +37,6 @@ int image_make(struct fermata_vm *vm, const char *path, const char *like, bool l
 struct qcow2_create;
 int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e) MUST_CHECK;
 
-/* Make it durable that @path is there. */
-int file_flush_name(const char *path, struct err *e) MUST_CHECK;
-
 /*
  * How an overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
  * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.

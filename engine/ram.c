@@ -383,14 +383,10 @@ int ram_out_end(struct ram_out *o, uint64_t bytes, struct err *e)
 
 int ram_out_place(struct ram_out *o, struct err *e)
 {
-	auto_free char *dir = strndup(o->path, (size_t)(strrchr(o->path, '/') - o->path) + 1);
-
-	if (!dir)
-		return err_nomem(e, "save memory");
 	if (fsync(o->fd) < 0 || rename(o->tmp, o->path) < 0)
 		return err_sys(e, errno, "cannot flush %s", o->path);
 	free(take_ptr(&o->tmp));
-	return dir_flush(dir, e);
+	return file_flush_name(o->path, e);
 }
 
 void ram_manifest(const struct ram_out *o, bool differing, struct json_out *w)

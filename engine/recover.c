@@ -7,6 +7,7 @@
 #include "engine/live.h"
 #include "engine/remove_ext.h"
 #include "engine/revert_ext.h"
+#include "lib/file.h"
 #include "lib/own.h"
 
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
@@ -31,6 +32,20 @@ int pending_end(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	}
 	snap_free(old.snap);
+	return 0;
+}
+
+/* The files that the record is about to name, whoever made them and however far that one came with flushing. */
+static int flush_made(const struct fermata_snap *s, struct err *e)
+{
+	const char *memory[] = { s->memory, s->ram, s->nvram };
+
+	for (size_t i = 0; i < ARRAY_SIZE(memory); i++)
+		if (memory[i] && memory[i][0] && (file_flush(memory[i], e) < 0 || file_flush_name(memory[i], e) < 0))
+			return e->code;
+	for (size_t j = 0; j < s->n_disks; j++)
+		if (s->disks[j].external && (file_flush(s->disks[j].overlay, e) < 0 || file_flush_name(s->disks[j].overlay, e) < 0))
+			return err_at(e, "%s", s->disks[j].disk);
 	return 0;
 }
 
@@ -62,7 +77,7 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 			vm_notice(vm, "snapshot-create-as '%s' was cut off: its disks' part stays, as a disk snapshot: %s", name, e->msg);
 			return 0;
 		}
-	} else if ((whole ? create_finish(vm, e) : create_undo(vm, e)) < 0) {
+	} else if (whole ? flush_made(s, e) < 0 || create_finish(vm, e) < 0 : create_undo(vm, e) < 0) {
 		return e->code;
 	}
 	if (degraded)

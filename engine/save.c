@@ -350,8 +350,14 @@ static int recover_save(struct fermata_vm *vm, struct err *e)
 		return err_nomem(e, "recover");
 	done = is_ours(p->snap->memory, p->snap);
 	/* QEMU gone with the file whole but without its name: then it is all there is of the guest. */
-	if (!done && !alive && is_ours(tmp, p->snap))
-		done = rename(tmp, p->snap->memory) == 0;
+	if (!done && !alive && is_ours(tmp, p->snap)) {
+		if (rename(tmp, p->snap->memory) < 0)
+			return err_sys(e, errno, "cannot create %s", p->snap->memory);
+		done = true;
+	}
+	/* Renamed by us or by the one that was cut off: on disk before the record forgets how to find it. */
+	if (done && (file_flush(p->snap->memory, e) < 0 || file_flush_name(p->snap->memory, e) < 0))
+		return e->code;
 	vm_notice(vm, "save to %s was cut off: %s", p->snap->memory,
 		done ? "it is now finished" : alive ? "the guest goes on" : "what it left is removed");
 	if (done ? life_kill(vm, e) < 0 : alive && memory_go_on(vm, p->run, e) < 0)

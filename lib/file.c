@@ -89,6 +89,27 @@ int dir_flush(const char *dir, struct err *e)
 	return 0;
 }
 
+int file_flush_name(const char *path, struct err *e)
+{
+	auto_free char *dir = dir_of(path);
+
+	return dir ? dir_flush(dir, e) : err_nomem(e, "flush a folder");
+}
+
+int file_flush(const char *path, struct err *e)
+{
+	/* O_NONBLOCK: a FIFO in the place of a file must not hang us. */
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	/* EINVAL: what has nothing to flush. */
+	return fd < 0 || (fsync(fd) < 0 && errno != EINVAL) ? err_sys(e, errno, "cannot flush %s", path) : 0;
+}
+
+int file_place(const char *tmp, const char *path, struct err *e)
+{
+	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : file_flush_name(path, e);
+}
+
 static int write_flushed(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
 {
 	auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
@@ -105,9 +126,8 @@ static int write_flushed(const char *path, const void *data, size_t n, mode_t mo
 int file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
 {
 	auto_free char *tmp = str_fmt("%s.new", path);
-	auto_free char *dir = dir_of(path);
 
-	if (!tmp || !dir)
+	if (!tmp)
 		return err_nomem(e, "replace a file");
 	if (write_flushed(tmp, data, n, mode, e) < 0) {
 		unlink(tmp);
@@ -118,7 +138,7 @@ int file_replace(const char *path, const void *data, size_t n, mode_t mode, stru
 		unlink(tmp);
 		return e->code;
 	}
-	return dir_flush(dir, e);
+	return file_flush_name(path, e);
 }
 
 int dir_make(const char *path, mode_t mode, struct err *e)

@@ -27,6 +27,18 @@ int file_replace(const char *path, const void *data, size_t n, mode_t mode, stru
 /* Make a rename or an unlink in @dir durable. */
 int dir_flush(const char *dir, struct err *e) MUST_CHECK;
 
+/* Make the name of @path durable: flush the folder that holds it. */
+int file_flush_name(const char *path, struct err *e) MUST_CHECK;
+
+/*
+ * Make all that was written to @path durable, by whoever: data, size and times of a file, the cache of a block device.
+ * -ENOENT.
+ */
+int file_flush(const char *path, struct err *e) MUST_CHECK;
+
+/* Rename @tmp, which is flushed already, to @path, and make that durable. */
+int file_place(const char *tmp, const char *path, struct err *e) MUST_CHECK;
+
 /* Make @path and what is missing above it, with @mode. Existing folders are left as they are. */
 int dir_make(const char *path, mode_t mode, struct err *e) MUST_CHECK;
 

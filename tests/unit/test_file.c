@@ -105,6 +105,33 @@ static void replaces(void **state)
 	unlink(tmp);
 }
 
+static void flushes(void **state)
+{
+	auto_free char *path = in_dir("f"), *tmp = in_dir("f.part"), *deep = in_dir("no/f"), *fifo = in_dir("fifo");
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(file_flush(path, &e), -ENOENT);
+	assert_int_equal(file_flush_name(deep, &e), -ENOENT);
+	assert_int_equal(file_place(tmp, path, &e), -ENOENT);
+	assert_int_equal(file_replace(path, "old", 3, 0600, &e), 0);
+	assert_int_equal(file_replace(tmp, "new", 3, 0400, &e), 0);
+	assert_int_equal(file_flush(tmp, &e), 0);
+	assert_int_equal(file_place(tmp, path, &e), 0);
+	assert_false(file_exists(tmp));
+	assert_int_equal(file_read(path, 100, &b, &e), 0);
+	assert_string_equal(buf_str(&b), "new");
+	assert_int_equal(file_place(path, deep, &e), -ENOENT);
+	assert_true(file_exists(path));
+	unlink(path);
+	/* What has nothing to flush, nobody waits for. */
+	assert_int_equal(file_flush("/dev/null", &e), 0);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_int_equal(file_flush(fifo, &e), 0);
+	unlink(fifo);
+}
+
 static void folders(void **state)
 {
 	auto_free char *deep = in_dir("a//b/c/"), *file = in_dir("f"), *under = in_dir("f/x");
@@ -246,6 +273,7 @@ int main(void)
 		cmocka_unit_test(reads),
 		cmocka_unit_test(full_io),
 		cmocka_unit_test(replaces),
+		cmocka_unit_test(flushes),
 		cmocka_unit_test(folders),
 		cmocka_unit_test(beside),
 		cmocka_unit_test(locks),

@@ -20,7 +20,7 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *f
 	const char *dir = vm->def->snapshot_dir;
 
 	s->memory = file ? path_beside("", file) :
-			   str_fmt("%s/%.64s-%llu.mem", dir ? dir : vm->state_dir, s->name, (unsigned long long)s->id);
+			   str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
 	if (!s->memory)
 		return err_nomem(e, "name a file");
 	if (file_exists(s->memory))

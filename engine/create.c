@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "engine/checkpoint.h"
 #include "engine/diskshot.h"
@@ -256,17 +255,14 @@ int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 }
 
 /* Where the overlay of disk @i goes: absolute, since QEMU has a working folder of its own. */
-static char *overlay_path(struct fermata_vm *vm, const struct plan *p, size_t i)
+static int overlay_path(struct fermata_vm *vm, const struct plan *p, size_t i, char **out, struct err *e)
 {
 	const struct fermata_diskspec *spec = spec_of(p, i);
-	auto_free char *cwd = NULL;
 
 	if (!spec || !spec->file)
-		return overlay_name(vm, i, p->name, vm->rec->next_id);
-	if (spec->file[0] == '/')
-		return strdup(spec->file);
-	cwd = getcwd(NULL, 0);
-	return cwd ? str_fmt("%s/%s", cwd, spec->file) : NULL;
+		return overlay_name(vm, i, p->name, vm->rec->next_id, out, e);
+	*out = path_beside("", spec->file);
+	return *out ? 0 : err_nomem(e, "describe a snapshot");
 }
 
 static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fermata_snap *s, size_t i, char *tag, struct err *e)
@@ -278,12 +274,12 @@ static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fer
 	if (p->on & (1u << i)) {
 		on.tag = tag;
 	} else if (p->external & (1u << i)) {
-		on.overlay = overlay = overlay_path(vm, p, i);
+		if (overlay_path(vm, p, i, &overlay, e) < 0)
+			return e->code;
+		on.overlay = overlay;
 		on.external = true;
 		on.raw = fermata_vm_disk_raw(vm, i);
 		on.reused = p->c->reuse;
-		if (!overlay)
-			return err_nomem(e, "describe a snapshot");
 		if (file_exists(overlay) != p->c->reuse) {
 			err_set(e, p->c->reuse ? -ENOENT : -EEXIST, "%s: the overlay %s %s", d->def->name, overlay,
 				p->c->reuse ? "is not there" : "is there already");

@@ -106,9 +106,10 @@ static int add_disk(struct job *j, struct fermata_snap *s, const struct archive_
 	i = (size_t)(def - j->vm->def->disks);
 	if (check_size(j, i, p->size, e) < 0)
 		return e->code;
-	file = overlay_name(j->vm, i, s->name, s->id);
-	overlay = fresh(j->vm, i) ? overlay_name(j->vm, i, s->name, s->id + 1) : strdup("");
-	if (!file || !overlay)
+	if (overlay_name(j->vm, i, s->name, s->id, &file, e) < 0 ||
+		(fresh(j->vm, i) && overlay_name(j->vm, i, s->name, s->id + 1, &overlay, e) < 0))
+		return e->code;
+	if (!overlay && !(overlay = strdup("")))
 		return err_nomem(e, "import a snapshot");
 	if (file_exists(file) || file_exists(overlay))
 		return err_set(e, -EEXIST, "%s is there already", file_exists(file) ? file : overlay);
@@ -149,7 +150,8 @@ static int add_memory(const struct job *j, struct fermata_snap *s, struct err *e
 {
 	const char *dir = j->vm->def->snapshot_dir;
 
-	s->memory = str_fmt("%s/%.64s-%llu.mem", dir ? dir : j->vm->state_dir, s->name, (unsigned long long)s->id);
+	s->memory = str_fmt("%s/%.*s-%llu.mem", dir ? dir : j->vm->state_dir, name_in_file(s->name), s->name,
+		(unsigned long long)s->id);
 	if (!s->memory)
 		return err_nomem(e, "import a snapshot");
 	return file_exists(s->memory) ? err_set(e, -EEXIST, "%s is there already", s->memory) : 0;

@@ -12,6 +12,7 @@
 #include "lib/file.h"
 #include "lib/limits.h"
 #include "lib/own.h"
+#include "lib/text.h"
 #include "qcow2/lock.h"
 #include "qcow2/qcow2.h"
 
@@ -23,16 +24,65 @@ static const char *base_of(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id)
+int name_in_file(const char *snapshot)
 {
-	const char *file = vm->def->disks[disk].file, *base = base_of(file), *dot = strrchr(base, '.');
-	int stem = dot && dot != base ? (int)(dot - base) : (int)strlen(base);
-	const char *dir = vm->def->snapshot_dir;
-	char *name = dir ? str_fmt("%s/%.*s.%.64s-%llu.qcow2", dir, stem, base, snapshot, (unsigned long long)id) :
-			   str_fmt("%.*s%.*s.%.64s-%llu.qcow2", (int)(base - file), file, stem, base, snapshot,
-				   (unsigned long long)id);
+	return (int)text_cut(snapshot, 64);
+}
 
-	return name;
+/* Whether what is beside @file is a folder of device nodes: @file is one, or would be one if it were there. */
+static bool beside_devices(const char *file)
+{
+	auto_free char *dir = strndup(file, (size_t)(base_of(file) - file));
+	char real[PATH_MAX];
+	struct stat st;
+
+	if (stat(file, &st) == 0 ? !S_ISBLK(st.st_mode) : !strncmp(file, "/dev/shm/", 9))
+		return false;
+	if (!dir || !realpath(dir[0] ? dir : ".", real))
+		return !strncmp(file, "/dev/", 5);
+	return !strcmp(real, "/dev") || !strncmp(real, "/dev/", 5);
+}
+
+/* The part of disk number @disk's image name that new names begin with. */
+static int stem_of(const struct fermata_vm *vm, size_t disk, const char **base)
+{
+	const char *dot;
+
+	*base = base_of(vm->def->disks[disk].file);
+	dot = strrchr(*base, '.');
+	return (int)text_cut(*base, dot && dot != *base && dot - *base < 120 ? (size_t)(dot - *base) : 120);
+}
+
+/* Whether another disk's new names would be the same. */
+static bool stem_is_shared(const struct fermata_vm *vm, size_t disk)
+{
+	const char *base, *other;
+	int n = stem_of(vm, disk, &base);
+
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (i != disk && stem_of(vm, i, &other) == n && !strncmp(base, other, (size_t)n))
+			return true;
+	return false;
+}
+
+int overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id, char **out, struct err *e)
+{
+	const char *beside = vm->def->disks[disk].file, *dir = vm->def->snapshot_dir, *base;
+	bool shared = stem_is_shared(vm, disk);
+	int stem = stem_of(vm, disk, &base);
+
+	if (!dir && beside_devices(beside))
+		beside = fermata_vm_disk_file(vm, disk);
+	if (!dir && beside_devices(beside)) {
+		err_set(e, -EINVAL, "%s: its image %s is a block device: beside it there is no place for files",
+			vm->def->disks[disk].name, beside);
+		return err_hint(e, "set snapshot-dir in %s, or name the file: --diskspec %s,file=FILE", vm->def->path,
+			vm->def->disks[disk].name);
+	}
+	*out = str_fmt("%.*s%s%.*s%s%s.%.*s-%llu.qcow2", dir ? (int)strlen(dir) : (int)(base_of(beside) - beside), dir ? dir : beside,
+		dir ? "/" : "", stem, base, shared ? "." : "", shared ? vm->def->disks[disk].name : "", name_in_file(snapshot), snapshot,
+		(unsigned long long)id);
+	return *out ? 0 : err_nomem(e, "name an overlay");
 }
 
 char *backing_name(const char *backing)

@@ -4,8 +4,15 @@
 
 #include "engine/internal.h"
 
-/* A name for disk number @disk's overlay that was never used: it carries the snapshot's id. NULL: no memory. */
-char *overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id);
+/*
+ * A name for a new file of disk number @disk that was never used: it carries the snapshot's id. In snapshot-dir, else
+ * beside the definition's image; of a disk on a block device beside its active layer, for what is beside a device is in
+ * the host's memory. -EINVAL: that is the device, too. Caller frees *@out.
+ */
+int overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id, char **out, struct err *e) MUST_CHECK;
+
+/* How much of a snapshot's name is part of a file's name, for "%.*s": the first 64 bytes, cut at a character. */
+int name_in_file(const char *snapshot);
 
 /*
  * Make @path an empty overlay on @backing: size, cluster size and subclusters as there, mode 0600, owned by the VM's

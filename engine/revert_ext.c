@@ -50,11 +50,10 @@ int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e
 
 		if (!d->external)
 			continue;
-		free(d->overlay);
-		d->overlay = overlay_name(vm, def_index(vm->def, d->disk), s->name, id);
+		free(take_ptr(&d->overlay));
+		if (overlay_name(vm, def_index(vm->def, d->disk), s->name, id, &d->overlay, e) < 0)
+			return e->code;
 		d->reused = false;
-		if (!d->overlay)
-			return err_nomem(e, "name an overlay");
 		if (file_exists(d->overlay))
 			return err_set(e, -EEXIST, "%s: the overlay %s is there already", d->disk, d->overlay);
 	}

@@ -166,6 +166,17 @@ unsigned text_distance(const char *a, const char *b)
 	return row[lb];
 }
 
+size_t text_cut(const char *s, size_t max)
+{
+	size_t n = strnlen(s, max);
+
+	/* What follows is the inside of a character: back to where that begins. Such bytes are at most three in a row. */
+	for (size_t back = 0; n == max && back < 4 && back < n; back++)
+		if (((unsigned char)s[n - back] & 0xc0) != 0x80)
+			return n - back;
+	return n;
+}
+
 void text_shell_quote(struct buf *b, const char *s)
 {
 	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,=:/+@%") == strlen(s)) {

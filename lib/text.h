@@ -39,6 +39,9 @@ int text_span(const char *s, const char *what, uint64_t *ms, struct err *e) MUST
 /* How many single-letter edits lie between two words (Levenshtein); words over 31 letters count as far apart. */
 unsigned text_distance(const char *a, const char *b);
 
+/* How many of @s's first @max bytes to keep, so that no character of several bytes (UTF-8) is cut. */
+size_t text_cut(const char *s, size_t max);
+
 /* @s for a POSIX shell: bare when harmless, else in single quotes. */
 void text_shell_quote(struct buf *b, const char *s);
 

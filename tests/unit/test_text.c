@@ -244,6 +244,31 @@ static void quotes(void **state)
 	assert_string_equal(buf_str(&cmd), "plain-word");
 }
 
+static void cuts(void **state)
+{
+	static const struct {
+		const char *s;
+		size_t max, n;
+	} t[] = {
+		{ "", 4, 0 },
+		{ "abc", 4, 3 },
+		{ "abcd", 4, 4 },
+		{ "abcde", 4, 4 },
+		{ "abc\u00e9", 4, 3 },
+		{ "ab\u00e9x", 4, 4 },
+		{ "abc\u706b", 4, 3 },
+		{ "ab\u706b", 4, 2 },
+		{ "a\u706bx", 4, 4 },
+		{ "\U0001d110x", 4, 4 },
+		{ "a\U0001d110", 4, 1 },
+		{ "\x80\x80\x80\x80\x80\x80", 4, 4 }, /* no text at all */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+		assert_int_equal(text_cut(t[i].s, t[i].max), t[i].n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +279,7 @@ int main(void)
 		cmocka_unit_test(spans),
 		cmocka_unit_test(distances),
 		cmocka_unit_test(quotes),
+		cmocka_unit_test(cuts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,96 @@
+# How the files that fermata makes are named, and where they go.
+load helper
+load plain
+
+setup() {
+	root_make
+	loops=()
+	cd "$FERMATA_ROOT/images"
+}
+teardown() {
+	root_end
+	loop_end
+}
+
+@test "names: a long snapshot name is cut at a character, whatever its length" {
+	local n char name
+	qemu-img create -q -f qcow2 v.qcow2 16M
+	plain_vm v "$PWD/v.qcow2"
+	for n in 61 62 63; do
+		for char in é 火; do
+			name=$(printf "%${n}s$char" "" | tr ' ' a)
+			fermata snapshot-create-as v "$name" --disk-only
+			ls | iconv -f UTF-8 -t UTF-8 >/dev/null
+			fermata domblkinfo v vda
+			fermata snapshot-delete v "$name"
+		done
+	done
+}
+
+@test "names: a memory file's name is cut at a character" {
+	local name
+	name=$(printf '%63s火' "" | tr ' ' a)
+	qemu-img create -q -f qcow2 v.qcow2 16M
+	plain_vm v "$PWD/v.qcow2"
+	fermata start v --paused
+	fermata snapshot-create-as v "$name" --memspec snapshot=external
+	find "$FERMATA_ROOT/var" -name 'aaa*' | iconv -f UTF-8 -t UTF-8 | grep -q 'a-1[.]mem$'
+	fermata snapshot-revert v "$name"
+}
+
+@test "names: two disks whose images have one name get files of two names in snapshot-dir" {
+	mkdir one two "$FERMATA_ROOT/snaps"
+	qemu-img create -q -f qcow2 one/disk.qcow2 16M
+	qemu-img create -q -f qcow2 two/disk.qcow2 16M
+	HEAD="snapshot-dir = $FERMATA_ROOT/snaps" plain_vm v "$PWD/one/disk.qcow2" "$PWD/two/disk.qcow2"
+	fermata snapshot-create-as v e --disk-only
+	[ "$(find "$FERMATA_ROOT/snaps" -type f | wc -l)" = 2 ]
+	fermata snapshot-revert v e
+	fermata snapshot-delete v e
+}
+
+@test "names: an overlay of a block device is refused with the cure, and lies in snapshot-dir" {
+	truncate -s 16M lv
+	loop_device "$PWD/lv"
+	plain_vm v "$dev"
+	fails 1 "snapshot-dir" snapshot-create-as v mon --disk-only
+	[ "$(active v)" = "$dev" ]
+	not ls "${dev%/*}"/*mon*
+	fermata start v --paused
+	fails 1 "--diskspec vda,file=" snapshot-create-as v mon --disk-only
+	fermata destroy v
+	mkdir snaps
+	HEAD="snapshot-dir = $PWD/snaps" plain_vm v "$dev"
+	fermata snapshot-create-as v mon --disk-only
+	[[ $(active v) == "$PWD/snaps/"* ]]
+	fermata snapshot-revert v mon
+	[[ $(active v) == "$PWD/snaps/"* ]]
+}
+
+@test "names: a device whose overlay was given a place has its next ones there" {
+	truncate -s 16M lv
+	loop_device "$PWD/lv"
+	plain_vm v "$dev"
+	mkdir here
+	fermata snapshot-create-as v mon --disk-only --diskspec "vda,file=$PWD/here/o.qcow2"
+	fermata snapshot-create-as v tue --disk-only
+	[[ $(active v) == "$PWD/here/"* ]]
+	fermata snapshot-revert v mon
+	[[ $(active v) == "$PWD/here/"* ]]
+}
+
+@test "names: an import for a disk on a block device does not go to /dev" {
+	qemu-img create -q -f qcow2 w.qcow2 16M
+	plain_vm w "$PWD/w.qcow2"
+	fermata snapshot-create-as w e --disk-only
+	fermata snapshot-export w e "$FERMATA_ROOT/e.fermata"
+	truncate -s 16M lv
+	loop_device "$PWD/lv"
+	plain_vm v "$dev"
+	fails 1 "snapshot-dir" snapshot-import v "$FERMATA_ROOT/e.fermata"
+	mkdir snaps
+	HEAD="snapshot-dir = $PWD/snaps" plain_vm v "$dev"
+	fermata snapshot-import v "$FERMATA_ROOT/e.fermata"
+	fermata snapshot-revert v e
+	[[ $(active v) == "$PWD/snaps/"* ]]
+}

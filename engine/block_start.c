@@ -7,6 +7,7 @@
 
 #include "engine/diskshot.h"
 #include "engine/internal.h"
+#include "engine/output.h"
 #include "engine/overlay.h"
 #include "engine/standby.h"
 #include "lib/file.h"
@@ -382,6 +383,8 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 	}
 	if (file_exists(p->dest) != p->reuse)
 		return err_set(e, p->reuse ? -ENOENT : -EEXIST, "%s %s", p->dest, p->reuse ? "is not there" : "is there already");
+	if (p->reuse && output_spare(vm, p->dest, e) < 0)
+		return e->code;
 	return check_room(vm, p, p->shallow ? n - 1 : 0, n, p->dest, e);
 }
 

@@ -9,6 +9,7 @@
 #include "engine/handover.h"
 #include "engine/instant.h"
 #include "engine/live.h"
+#include "engine/output.h"
 #include "engine/overlay.h"
 #include "engine/revert_ext.h"
 #include "engine/standby.h"
@@ -17,14 +18,19 @@
 
 int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e)
 {
+	static const struct output_kind kind = { "saved memory", mem_is };
 	const char *dir = vm->def->snapshot_dir;
+	auto_free char *tmp = NULL;
 
 	s->memory = file ? path_beside("", file) :
 			   str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
-	if (!s->memory)
+	tmp = s->memory ? mem_tmp(s->memory) : NULL;
+	if (!tmp)
 		return err_nomem(e, "name a file");
 	if (file_exists(s->memory))
 		return err_set(e, -EEXIST, "%s is there already", s->memory);
+	if (output_check(vm, s->memory, tmp, &kind, e) < 0)
+		return e->code;
 	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
 }
 

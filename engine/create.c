@@ -9,6 +9,7 @@
 #include "engine/diskshot.h"
 #include "engine/internal.h"
 #include "engine/live.h"
+#include "engine/output.h"
 #include "engine/overlay.h"
 #include "engine/standby.h"
 #include "lib/file.h"
@@ -285,7 +286,7 @@ static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fer
 				p->c->reuse ? "is not there" : "is there already");
 			return p->c->reuse ? e->code : err_hint(e, "--reuse-external takes one that was made for this");
 		}
-		if (chain_check(vm, d->file, on.raw, e) < 0 || (on.reused && overlay_check(overlay, d->file, e) < 0))
+		if (chain_check(vm, d->file, on.raw, e) < 0 || (on.reused && (output_spare(vm, overlay, e) < 0 || overlay_check(overlay, d->file, e) < 0)))
 			return err_at(e, "%s", d->def->name);
 	} else {
 		return 0;

@@ -6,8 +6,9 @@
 #include <unistd.h>
 
 #include "engine/archive.h"
-#include "engine/ram.h"
+#include "engine/output.h"
 #include "engine/overlay.h"
+#include "engine/ram.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "qcow2/image.h"
@@ -328,6 +329,7 @@ static int write_all(struct job *j, int fd, const char *name, struct err *e)
 /* A file is there whole and flushed, or not at all; a pipe or a device takes what comes. */
 static int write_file(struct job *j, const char *file, struct err *e)
 {
+	static const struct output_kind kind = { "an archive of a snapshot", archive_is };
 	auto_free char *path = path_beside("", file), *tmp = path ? mem_tmp(path) : NULL;
 	struct stat st;
 	bool direct = stat(file, &st) == 0 && !S_ISREG(st.st_mode);
@@ -336,11 +338,8 @@ static int write_file(struct job *j, const char *file, struct err *e)
 
 	if (!tmp)
 		return err_nomem(e, "export a snapshot");
-	/* It might be a disk's image. */
-	if (file_exists(path) && !direct && st.st_size && !archive_is(path)) {
-		err_set(e, -EEXIST, "%s is there already, and no archive of a snapshot", path);
-		return err_hint(e, "remove it first, or name another");
-	}
+	if ((direct ? output_spare(j->vm, path, e) : output_check(j->vm, path, tmp, &kind, e)) < 0)
+		return e->code;
 	fd = direct ? open(path, O_WRONLY | O_CLOEXEC) : open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_sys(e, errno, "cannot create %s", path);

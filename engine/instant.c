@@ -24,6 +24,7 @@ int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 	size_t n = strlen(s->memory);
 	auto_ram struct ram r = { .mem = -1, .own = -1 };
 	auto_buf struct buf sums = { 0 };
+	auto_free char *tmp = NULL;
 	const struct kvm_caps *caps;
 
 	if (vm_caps(vm, &caps, e) < 0)
@@ -35,8 +36,11 @@ int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 	s->ram = str_fmt("%.*s.ram", (int)(str_ends(s->memory, ".mem") ? n - 4 : n), s->memory);
 	if (!s->ram)
 		return err_nomem(e, "name a file");
-	if (file_exists(s->ram))
-		return err_set(e, -EEXIST, "%s is there already", s->ram);
+	tmp = mem_tmp(s->ram);
+	if (!tmp)
+		return err_nomem(e, "name a file");
+	if (file_exists(s->ram) || file_exists(tmp))
+		return err_set(e, -EEXIST, "%s is there already", file_exists(s->ram) ? s->ram : tmp);
 	if (r.base && ram_base_sums(vm, r.base, &sums, e) < 0)
 		return e->code;
 	if (vm->handover && r.own < 0) {

@@ -56,6 +56,14 @@ char *mem_tmp(const char *path)
 	return str_fmt("%s.part", path);
 }
 
+bool mem_is(const char *path)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char magic[8];
+
+	return fd >= 0 && read(fd, magic, 8) == 8 && !memcmp(magic, MAGIC, 8);
+}
+
 /* ---- writing -------------------------------------------------------------------------------------------- */
 
 int mem_out_open(const char *path, bool bare, bool direct, struct mem_out *o, struct err *e)

@@ -66,6 +66,9 @@ int mem_out_place(struct mem_out *o, struct err *e) MUST_CHECK;
 void mem_out_done(struct mem_out *o);
 #define auto_mem_out __attribute__((cleanup(mem_out_done)))
 
+/* Whether @path begins as saved memory does. */
+bool mem_is(const char *path);
+
 /* The name that a file has until it is placed. Caller frees; NULL: no memory. */
 char *mem_tmp(const char *path);
 

@@ -313,8 +313,7 @@ void file_set_add(struct file_set *s, const char *top, bool raw)
 	}
 }
 
-/* What a VM's definition, record and all chains that begin in them need. */
-static void vm_needs(struct file_set *s, const struct def *def, const struct record *r)
+void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r)
 {
 	for (size_t i = 0; i < def->n_disks; i++) {
 		const struct record_disk *d = record_disk(r, def->disks[i].name);
@@ -368,7 +367,7 @@ static void others_need(struct file_set *s, struct fermata_vm *vm)
 		if (!conf || !state || def_read(conf, n, &def, &e) < 0 || record_load(state, &r, &e) < 0)
 			s->all = true;
 		else
-			vm_needs(s, def, r);
+			file_set_add_needs(s, def, r);
 	}
 }
 
@@ -415,7 +414,7 @@ int trash_empty(struct fermata_vm *vm, struct err *e)
 	size_t left = 0;
 
 	if (r->n_trash) {
-		vm_needs(&needed, vm->def, r);
+		file_set_add_needs(&needed, vm->def, r);
 		others_need(&needed, vm);
 	}
 	/* Somebody's definition or record cannot be read: they stay on the list until it can. */

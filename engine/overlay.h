@@ -81,6 +81,9 @@ struct file_set {
 /* Add @top, if it is there, and all that it stands on. */
 void file_set_add(struct file_set *s, const char *top, bool raw);
 
+/* Add what a VM's definition, record and all chains that begin in them need. */
+void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r);
+
 /* Whether @file is there, and in it. */
 bool file_set_has(const struct file_set *s, const char *file);
 void file_set_done(struct file_set *s);

@@ -1,10 +1,12 @@
 /* save, restore, managedsave, dump: a VM's memory in a file, and the VM off meanwhile. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include "engine/output.h"
 #include "engine/ram.h"
 #include "lib/file.h"
 #include "lib/own.h"
@@ -232,6 +234,36 @@ static int save(struct fermata_vm *vm, const char *path, const struct fermata_sa
 	return rc;
 }
 
+static const struct output_kind saved_memory = { "saved memory", mem_is };
+
+/* An ELF core, of any byte order. */
+static bool core_is(const char *path)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	uint8_t head[18];
+
+	return fd >= 0 && read(fd, head, sizeof head) == sizeof head && !memcmp(head, "\177ELF", 4) && head[16] + head[17] == 4;
+}
+
+static const struct output_kind memory_dump_kind = { "a dump of memory", core_is };
+
+/* Whether a file of the user's may be written to. What it has of another VM's memory is the only copy of it. */
+static int check_output(struct fermata_vm *vm, const char *path, const struct output_kind *kind, struct err *e)
+{
+	auto_mem_in struct mem_in in = { .fd = -1 };
+	auto_free char *tmp = mem_tmp(path);
+	struct err damaged;
+
+	if (!tmp)
+		return err_nomem(e, "save memory");
+	if (output_check(vm, path, tmp, kind, e) < 0)
+		return e->code;
+	if (!mem_is(path) || mem_in_open(path, &in, &damaged) < 0 || !strcmp(mem_in_str(&in, "vm"), vm->name))
+		return 0;
+	err_set(e, -EEXIST, "%s is there already, and the memory of VM '%s'", path, mem_in_str(&in, "vm"));
+	return err_hint(e, "remove it first, or name another file");
+}
+
 int fermata_save(struct fermata_vm *vm, const struct fermata_save *s, struct err *e)
 {
 	auto_free char *path = s->file ? path_beside("", s->file) : managed_path(vm);
@@ -242,7 +274,7 @@ int fermata_save(struct fermata_vm *vm, const struct fermata_save *s, struct err
 		return err_nomem(e, "save memory");
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	if (memory_check(vm, path, e) < 0 || kvm_status(k, status, e) < 0 ||
+	if ((s->file && check_output(vm, path, &saved_memory, e) < 0) || memory_check(vm, path, e) < 0 || kvm_status(k, status, e) < 0 ||
 		save(vm, path, s, !strcmp(status, "running"), e) < 0)
 		return err_at(e, "%s: cannot save to %s", vm->name, path);
 	return 0;
@@ -255,7 +287,7 @@ int fermata_dump(struct fermata_vm *vm, const char *file, bool direct, struct er
 
 	if (!path)
 		return err_nomem(e, "dump memory");
-	if (memory_check(vm, path, e) < 0 || mem_out_open(path, true, direct, &o, e) < 0 || memory_dump(vm, &o, e) < 0 ||
+	if (check_output(vm, path, &memory_dump_kind, e) < 0 || memory_check(vm, path, e) < 0 || mem_out_open(path, true, direct, &o, e) < 0 || memory_dump(vm, &o, e) < 0 ||
 		mem_out_place(&o, e) < 0)
 		return err_at(e, "%s: cannot dump to %s", vm->name, path);
 	return 0;

@@ -265,7 +265,7 @@ flip() {
 	fails 1 "cannot create $FERMATA_ROOT/nowhere/x" snapshot-export w k "$FERMATA_ROOT/nowhere/x"
 	image=$FERMATA_ROOT/images/w-vda.qcow2
 	sum=$(md5sum <"$image")
-	fails 1 "$image is there already, and no archive of a snapshot" snapshot-export w k "$image"
+	fails 1 "$image is there already, and belongs to VM 'w'" snapshot-export w k "$image"
 	[ "$sum" = "$(md5sum <"$image")" ]
 	fermata snapshot-export w k "$far" # what is an archive is replaced
 	fails 1 "there is a snapshot of that name; --name gives it another" snapshot-import w "$far"

@@ -165,11 +165,11 @@ static int follow(struct fermata_vm *vm, const char *file, bool raw, struct walk
 	return 0;
 }
 
-int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct err *e)
+static int chain_find_from(struct fermata_vm *vm, size_t i, const char *file, bool raw, struct kvm_chain *out, struct err *e)
 {
 	struct walk w = { 0 };
 
-	if (follow(vm, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i), &w, e) < 0) {
+	if (follow(vm, file, raw, &w, e) < 0) {
 		walk_done(&w);
 		return err_at(e, "%s", vm->def->disks[i].name);
 	}
@@ -183,6 +183,11 @@ int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct er
 	file_set_done(&w.vouched);
 	*out = (struct kvm_chain){ vm->def->disks[i].name, w.layers, w.n };
 	return 0;
+}
+
+int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct err *e)
+{
+	return chain_find_from(vm, i, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i), out, e);
 }
 
 int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e)
@@ -201,6 +206,26 @@ int chains_find(struct fermata_vm *vm, struct chains *c, struct err *e)
 	for (size_t i = 0; i < vm->def->n_disks; i++)
 		if (chain_find(vm, i, &c->chain[i], e) < 0)
 			return e->code;
+	return 0;
+}
+
+/* The overlay of disk @i in @s, or NULL. */
+static const char *overlay_in(const struct fermata_vm *vm, const struct fermata_snap *s, size_t i)
+{
+	for (size_t j = 0; j < s->n_disks; j++)
+		if (s->disks[j].external && s->disks[j].overlay[0] && !strcmp(s->disks[j].disk, vm->def->disks[i].name))
+			return s->disks[j].overlay;
+	return NULL;
+}
+
+int chains_find_on(struct fermata_vm *vm, const struct fermata_snap *s, struct chains *c, struct err *e)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++) {
+		const char *overlay = overlay_in(vm, s, i);
+
+		if ((overlay ? chain_find_from(vm, i, overlay, false, &c->chain[i], e) : chain_find(vm, i, &c->chain[i], e)) < 0)
+			return e->code;
+	}
 	return 0;
 }
 

@@ -157,25 +157,7 @@ int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool f
 	return err_hint(e, "'fermata destroy %s' first gives up the present", vm->name);
 }
 
-/* What a disk uses, for a while, in place of what the record says. */
-struct stead {
-	struct record_disk *d;
-	char *active;
-	bool raw, reclaim;
-};
-
-static void swap(struct stead *in)
-{
-	struct stead was = { in->d, in->d->active, in->d->raw, in->d->reclaim };
-
-	in->d->active = in->active;
-	in->d->raw = in->raw;
-	in->d->reclaim = in->reclaim;
-	*in = was;
-}
-
-/* With the folder of the second QEMU in the place of the present one's. */
-static int beside_present(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
+int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
 	struct err *e)
 {
 	auto_free char *next = checkpoint_beside(vm);
@@ -187,39 +169,13 @@ static int beside_present(struct fermata_vm *vm, const struct fermata_snap *s, c
 		return err_nomem(e, "load memory");
 	vm_hang_up(vm);
 	vm->run_dir = next;
-	rc = life_launch(vm, machine, true, instant_map(s), e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
+	rc = life_launch_on(vm, s, machine, instant_map(s), e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
 	vm_hang_up(vm);
 	if (rc < 0 && vm_alive(vm) && life_kill(vm, &also) < 0)
 		err_also(e, "and could not stop it: %s", also.msg);
 	if (rc < 0)
-		kvm_remove(next);
+		kvm_remove(next, present);
 	vm->run_dir = present;
-	return rc;
-}
-
-int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
-	struct err *e)
-{
-	auto_free struct stead *steads = calloc(s->n_disks + 1, sizeof *steads);
-	size_t n = 0;
-	int rc = steads ? 0 : err_nomem(e, "revert");
-
-	/* All entries first: each new one moves the others. */
-	for (size_t j = 0; rc == 0 && j < s->n_disks; j++)
-		if (!record_disk_need(vm->rec, s->disks[j].disk))
-			rc = err_nomem(e, "revert");
-	for (; rc == 0 && n < s->n_disks; n++) {
-		steads[n] = (struct stead){ .d = record_disk(vm->rec, s->disks[n].disk), .active = strdup(s->disks[n].overlay) };
-		if (!steads[n].active)
-			rc = err_nomem(e, "revert");
-		swap(&steads[n]);
-	}
-	if (rc == 0)
-		rc = beside_present(vm, s, machine, fn, ctx, e);
-	while (n--) {
-		swap(&steads[n]);
-		free(steads[n].active);
-	}
 	if (rc == -EREMOTEIO && vm_alive(vm))
 		err_hint(e, "the present guest runs on; if both want the same of the host, end that first: fermata destroy %s", vm->name);
 	return rc;
@@ -313,7 +269,7 @@ int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 	}
 	if (kvm_destroy(next, 0, false, e) < 0)
 		return e->code;
-	kvm_remove(next);
+	kvm_remove(next, vm->run_dir);
 	if (!switched) {
 		vm_notice(vm, "snapshot-revert to '%s' was cut off: %s", s->name,
 			alive ? "the guest goes on where it was" : "the VM is off, its disks are as they were");

@@ -171,7 +171,7 @@ static void dismiss(struct fermata_vm *vm)
 	struct err ignored;
 
 	if (next && kvm_destroy(next, 0, false, &ignored) == 0)
-		kvm_remove(next);
+		kvm_remove(next, vm->run_dir);
 }
 
 /* When the last event called @name was, by QEMU's clock; 0: there was none. Takes them all. */

@@ -70,6 +70,12 @@ int live_machine(struct fermata_vm *vm, char **machine, struct err *e) MUST_CHEC
  */
 int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e) MUST_CHECK;
 
+/*
+ * The same for a second QEMU, which waits for saved memory on the overlays of @s: the record, which tells what the VM uses,
+ * is neither asked for those nor changed.
+ */
+int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, struct err *e) MUST_CHECK;
+
 /* Where a memory that can be handed over has its file; NULL: the VM has none. Borrowed. */
 const char *life_memory_dir(const struct fermata_vm *vm);
 
@@ -87,6 +93,9 @@ struct chains {
  * than 200 layers, a missing backing format and paths outside the folders of the definition's own disks are errors.
  */
 int chains_find(struct fermata_vm *vm, struct chains *c, struct err *e) MUST_CHECK;
+
+/* The same for a QEMU that has the overlays of @s in place of what the record says of those disks. */
+int chains_find_on(struct fermata_vm *vm, const struct fermata_snap *s, struct chains *c, struct err *e) MUST_CHECK;
 
 /* The same for disk number @i alone; chain_done(). */
 int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct err *e) MUST_CHECK;

@@ -17,22 +17,42 @@ const char *life_memory_dir(const struct fermata_vm *vm)
 	return vm->def->memory_dir ? vm->def->memory_dir : vm->host->memory_dir;
 }
 
-int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
+/* @spec: all but what is found out here; @chains: of every disk. The connection is kept. */
+static int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e)
 {
-	auto_chains struct chains chains = { 0 };
-	struct kvm_spec spec = { .def = vm->def, .machine = machine, .run_dir = vm->run_dir, .incoming = incoming,
-		.memory_map = map, .memory_dir = life_memory_dir(vm) };
 	char notice[200] = "";
 
-	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0)
-		return e->code;
-	spec.chains = chains.chain;
+	spec->def = vm->def;
+	spec->run_dir = vm->run_dir;
+	spec->memory_dir = life_memory_dir(vm);
+	spec->chains = chains->chain;
 	vm_hang_up(vm);
-	if (kvm_start(&spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
+	if (kvm_start(spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
 		return e->code;
 	if (notice[0])
 		vm_notice(vm, "%s", notice);
 	return 0;
+}
+
+int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
+{
+	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
+	auto_chains struct chains chains = { 0 };
+
+	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0)
+		return e->code;
+	return launch(vm, &spec, &chains, e);
+}
+
+int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, struct err *e)
+{
+	struct kvm_spec spec = { .machine = machine, .incoming = true, .memory_map = map };
+	auto_chains struct chains chains = { 0 };
+
+	/* No native_reclaim(): it is the VM's images that have something to give back, and the VM may run on them. */
+	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find_on(vm, s, &chains, e) < 0)
+		return e->code;
+	return launch(vm, &spec, &chains, e);
 }
 
 int life_kill(struct fermata_vm *vm, struct err *e)

@@ -22,11 +22,11 @@ bool standby_ready(const struct fermata_vm *vm, const struct fermata_snap *s)
 	return vm->rec->standby && vm->rec->standby->id == s->id && dir && checkpoint_stands(dir);
 }
 
-static int end(const char *dir, struct err *e)
+static int end(const struct fermata_vm *vm, const char *dir, struct err *e)
 {
 	if (kvm_destroy(dir, 0, false, e) < 0)
 		return e->code;
-	kvm_remove(dir);
+	kvm_remove(dir, vm->run_dir);
 	return 0;
 }
 
@@ -38,7 +38,7 @@ static int drop(struct fermata_vm *vm, struct err *e)
 	if (!dir || !next)
 		return err_nomem(e, "end a standby");
 	/* Where it is made, too; no other command has anything there now. */
-	if (end(dir, e) < 0 || end(next, e) < 0)
+	if (end(vm, dir, e) < 0 || end(vm, next, e) < 0)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++)
 		if (s->disks[j].external && overlay_remove(s->disks[j].overlay, e) < 0)

@@ -133,6 +133,7 @@ static int prepare(struct start *s, struct err *e)
 			return e->code;
 	if (s->spec->memory_dir && !s->spec->memory_map && make_memory(s, e) < 0)
 		return e->code;
+	run_keep_log(dir, dir);
 	s->log = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return s->log < 0 ? err_sys(e, errno, "cannot create %s", log) : 0;
 }

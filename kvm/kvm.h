@@ -108,7 +108,7 @@ struct kvm; /* a QEMU process that runs, and our connection to it */
 
 /*
  * Start QEMU stopped (-S) in a session of its own; return when its monitor answers, or say why it died, quoting its
- * last words. Before exec, pid and start time stand in @run_dir/pid, so that no QEMU ever lives without its record.
+ * last words. What the one before it said goes to qemu.log.1. Before exec, pid and start time stand in @run_dir/pid, so that no QEMU ever lives without its record.
  * -EEXIST if one runs already. @out: kvm_close(). On failure nothing runs and nothing is left in @run_dir but the log.
  */
 int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, char *notice, size_t notice_size,
@@ -122,8 +122,8 @@ pid_t kvm_pid(const char *run_dir);
 /* Remove pid and sockets of a QEMU that is dead. Only with the VM's lock held. */
 void kvm_clean(const char *run_dir);
 
-/* The same with the folder and its log. */
-void kvm_remove(const char *run_dir);
+/* The same with the folder and its logs. What the last one said stays in folder @keep, as qemu.log.1. */
+void kvm_remove(const char *run_dir, const char *keep);
 
 /* The QEMU of folder @from is that of @to from now on, where none runs any more. Cut off, it can be done again. */
 int kvm_move(const char *from, const char *to, struct err *e) MUST_CHECK;

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"
@@ -151,14 +153,56 @@ void kvm_clean(const char *run_dir)
 	}
 }
 
-void kvm_remove(const char *run_dir)
+#define LAST_MAX (32u << 10) /* bytes of one QEMU's words that are kept */
+
+void run_keep_log(const char *from, const char *to)
 {
-	auto_free char *log = str_fmt("%s/" RUN_LOG, run_dir);
+	auto_free char *log = str_fmt("%s/" RUN_LOG, from), *old = str_fmt("%s/" RUN_OLD, to), *older = str_fmt("%s/" RUN_OLDER, to);
+	auto_fd int in = log ? open(log, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1, out = -1;
+	auto_free char *text = malloc(LAST_MAX);
+	char date[CLOCK_DATE_MAX];
+	auto_buf struct buf b = { 0 };
+	struct err ignored;
+	struct stat st;
+	ssize_t n;
+
+	if (in < 0 || !old || !older || !text || fstat(in, &st) < 0 || !st.st_size)
+		return;
+	n = pread(in, text, LAST_MAX, st.st_size > LAST_MAX ? st.st_size - LAST_MAX : 0);
+	if (n <= 0)
+		return;
+	clock_fmt_date(st.st_mtim.tv_sec, date);
+	buf_addf(&b, "---- until %s\n", date);
+	buf_add(&b, text, (size_t)n);
+	if (text[n - 1] != '\n')
+		buf_addc(&b, '\n');
+	if (stat(old, &st) == 0 && st.st_size > RUN_OLD_MAX)
+		rename(old, older);
+	out = open(old, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (out < 0 || b.oom || io_write_full(out, b.p, b.n, old, &ignored) < 0)
+		return;
+}
+
+void kvm_remove(const char *run_dir, const char *keep)
+{
+	static const char *const names[] = { RUN_LOG, RUN_OLD, RUN_OLDER };
 
 	kvm_clean(run_dir);
-	if (log)
-		unlink(log);
+	run_keep_log(run_dir, keep);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		auto_free char *log = str_fmt("%s/%s", run_dir, names[i]);
+
+		if (log)
+			unlink(log);
+	}
 	rmdir(run_dir);
+}
+
+static bool has_log(const char *dir)
+{
+	auto_free char *log = str_fmt("%s/" RUN_LOG, dir);
+
+	return log && file_exists(log);
 }
 
 int kvm_move(const char *from, const char *to, struct err *e)
@@ -166,6 +210,15 @@ int kvm_move(const char *from, const char *to, struct err *e)
 	/* The pid first: whose folder it is is never in doubt. */
 	static const char *const names[] = { RUN_PID, RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_LOG };
 
+	auto_free char *old = str_fmt("%s/" RUN_OLD, from), *older = str_fmt("%s/" RUN_OLDER, from);
+
+	/* What the one before it said is not lost with the place of its log; done again, that is this one's own. */
+	if (has_log(from))
+		run_keep_log(to, to);
+	if (old)
+		unlink(old);
+	if (older)
+		unlink(older);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		auto_free char *a = str_fmt("%s/%s", from, names[i]), *b = str_fmt("%s/%s", to, names[i]);
 

@@ -12,12 +12,21 @@
 #define RUN_CONSOLE "console.sock"
 #define RUN_PID	    "pid"
 #define RUN_LOG	    "qemu.log"
+#define RUN_OLD	    "qemu.log.1" /* what earlier ones said, each under its date */
+#define RUN_OLDER   "qemu.log.2"
 
 /* A listening socket @name in @dir, for us alone. Paths of any length. @fd: out, the caller's. */
 int run_listen(const char *dir, const char *name, int *fd, struct err *e) MUST_CHECK;
 
 /* Put @pid and its start time on record in @dir. */
 int run_record(const char *dir, pid_t pid, struct err *e) MUST_CHECK;
+
+/*
+ * What the last QEMU of @from said, the end of it, goes to the older logs of @to, which keep the last RUN_OLD_MAX bytes of
+ * such at least. As far as it goes: nothing depends on it.
+ */
+#define RUN_OLD_MAX (128u << 10)
+void run_keep_log(const char *from, const char *to);
 
 /* A descriptor that polls readable when the process that @dir names has ended; -1: none runs, or the kernel has no such. */
 int run_pidfd(const char *dir, pid_t pid);

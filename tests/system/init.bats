@@ -85,12 +85,16 @@ ended() {
 	supervise
 	wait_logged 1 "a: up"
 	wait_counter_above a 30
+	echo "qemu-system-x86_64: it is out of order" >>"$FERMATA_ROOT/run/fermata/a/qemu.log"
 	kill -KILL "$(vm_pid a)"
 	wait_logged 1 "a: QEMU died"
 	from=$(mark a)
 	wait_logged 2 "a: up"
 	# Its new guest hears keys, too.
 	wait_counter_above a 0 60 "$from"
+	# What the dead one said is still there to be read.
+	grep -q "it is out of order" "$FERMATA_ROOT/run/fermata/a/qemu.log.1"
+	not grep -q "it is out of order" "$FERMATA_ROOT/run/fermata/a/qemu.log"
 	key a p
 	wait_logged 1 "a: the guest panicked"
 	wait_logged 3 "a: up"

@@ -274,6 +274,38 @@ static void deaths(void **state)
 	}
 }
 
+/* What the last QEMU said is no more the log of the next one, but not lost either; and the older logs do not grow for ever. */
+static void last_words_stay(void **state)
+{
+	auto_free char *old = str_fmt("%s/qemu.log.1", run), *log = str_fmt("%s/qemu.log", run);
+	auto_buf struct buf text = { 0 };
+	auto_fd int fd = -1;
+	struct kvm *k = NULL;
+	struct err e = { 0 };
+	struct stat st;
+
+	(void)state;
+	unlink(old);
+	assert_int_equal(start("die", 30000, &k, &e), -EREMOTEIO);
+	k = must_start("run");
+	kvm_close(k);
+	assert_int_equal(kvm_destroy(run, 20000, false, &e), 0);
+	assert_int_equal(file_read(old, 1 << 20, &text, &e), 0);
+	assert_non_null(strstr(buf_str(&text), "---- until "));
+	assert_non_null(strstr(buf_str(&text), "Failed to get \"write\" lock"));
+	for (int i = 0; i < 12; i++) {
+		fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		assert_int_equal(ftruncate(fd, 1 << 20), 0);
+		close(take_fd(&fd));
+		k = must_start("run");
+		kvm_close(k);
+		assert_int_equal(kvm_destroy(run, 20000, false, &e), 0);
+		assert_int_equal(stat(old, &st), 0);
+		assert_true(st.st_size < 200 << 10);
+	}
+	assert_true(in_run("qemu.log.2"));
+}
+
 static void not_a_program(void **state)
 {
 	struct kvm_caps bad = caps;
@@ -829,6 +861,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(life),
 		cmocka_unit_test(cont_is_patient),
 		cmocka_unit_test(deaths),
+		cmocka_unit_test(last_words_stay),
 		cmocka_unit_test(not_a_program),
 		cmocka_unit_test(stale),
 		cmocka_unit_test(zombie),

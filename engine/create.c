@@ -497,9 +497,16 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 		err_also(e, "and could not let the guest go on: %s", also.msg);
 	if (!vm_alive(vm))
 		vm_hang_up(vm);
-	if (CONFIG_MEMORY && vm->way != FERMATA_STOPPED && vm_alive(vm) && create_is_whole(vm, &whole, &also) == 0 && whole &&
-		vm->rec->pending.snap->kind != FERMATA_CHECKPOINT_EXTERNAL)
-		return fail_live(vm, e);
+	/*
+	 * Whichever way was taken in the end: a background snapshot that QEMU gave up goes on with the guest stopped, its disks
+	 * switched long since.
+	 */
+	if (CONFIG_MEMORY && file && !fermata_snap_instant(vm->rec->pending.snap) && vm_alive(vm) && create_is_whole(vm, &whole, &also) == 0 && whole) {
+		if (vm->rec->pending.snap->kind != FERMATA_CHECKPOINT_EXTERNAL)
+			return fail_live(vm, e);
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "its memory and its disks are whole; the next command finishes it");
+	}
 	/* QEMU may have died after the transaction: what the guest has written since is not ours to drop. */
 	if (file && !vm_alive(vm) && overlays_written(vm->rec->pending.snap, &written, &also) == 0 && written)
 		e->code = FERMATA_PENDING;

@@ -105,6 +105,7 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 		read_snap(json_get(o, "snapshot"), &r->pending.snap, e) < 0)
 		return err_at(e, "pending");
 	r->pending.op = (enum pending_op)op;
+	r->pending.keep_time = json_bool(json_get(o, "keep-time"), false);
 	return 0;
 }
 
@@ -393,6 +394,8 @@ int record_save(struct record *r, struct err *e)
 		json_put_str(&w, "operation", ops[r->pending.op]);
 		json_put_bool(&w, "live", r->pending.live);
 		json_put_bool(&w, "run", r->pending.run);
+		if (r->pending.keep_time)
+			json_put_bool(&w, "keep-time", true);
 		json_put_uint(&w, "replaces", r->pending.replaces);
 		write_snap(&w, "snapshot", r->pending.snap);
 		json_obj_end(&w);

@@ -19,6 +19,7 @@ struct pending {
 	struct fermata_snap *snap; /* create: what it becomes; delete, revert: a copy of what it is about;
 	                              save, restore: its memory file and machine;
 	                              import: what it becomes, with the overlays that disks without an image get */
+	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
 };
 
 /* A block job of QEMU's: it may outlive the command that started it, and even its QEMU. One for each disk. */

@@ -13,6 +13,7 @@
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 {
 	pending_clear(vm->rec);
+	p.keep_time = vm->keep_time;
 	vm->rec->pending = p;
 	if (record_save(vm->rec, e) < 0) {
 		/* Not on disk: nothing has begun. */
@@ -185,6 +186,7 @@ int vm_recover(struct fermata_vm *vm, struct err *e)
 
 	if (s && !name)
 		return err_nomem(e, "recover");
+	vm->keep_time = vm->rec->pending.keep_time;
 	switch (vm->rec->pending.op) {
 	case PENDING_NONE:
 		return 0;

@@ -162,7 +162,7 @@ static void test_round_trip(void **state)
 	d = record_disk_need(r, "vdb");
 	d->reclaim = true;
 	d->active = strdup("/images/over.qcow2");
-	r->pending = (struct pending){ PENDING_CREATE, true, true, 4, make(5, 4, "k3") };
+	r->pending = (struct pending){ PENDING_CREATE, true, true, 4, make(5, 4, "k3"), .keep_time = true };
 	d->raw = true;
 	r->boot = (struct record_boot){ .tries = 3, .since = 1790000001, .kept = true, .good = strdup("gold"),
 		.result = strdup("trying") };
@@ -189,7 +189,7 @@ static void test_round_trip(void **state)
 	assert_int_equal(again->n_trash, 1);
 	assert_string_equal(again->trash[0], "/images/old.qcow2");
 	assert_int_equal(again->pending.op, PENDING_CREATE);
-	assert_true(again->pending.live && again->pending.run);
+	assert_true(again->pending.live && again->pending.run && again->pending.keep_time);
 	assert_int_equal(again->pending.replaces, 4);
 	same(r->pending.snap, again->pending.snap);
 	assert_int_equal(again->boot.tries, 3);

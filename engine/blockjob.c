@@ -202,7 +202,7 @@ static int note_dead(struct fermata_vm *vm, struct record_job *j, struct err *e)
 	if ((j->begun && job_forget_lost(vm, j, e) < 0) || header_says(j, &done, e) < 0)
 		return e->code;
 	j->pivot = false;
-	vm_notice(vm, "%s: %s %s", j->disk, names[j->op], done ? "is complete" : "was cut off; the disk is as it was");
+	vm_notice(vm, "%s: %s %s", j->disk, fermata_job_name(j->op), done ? "is complete" : "was cut off; the disk is as it was");
 	return job_note(vm, j, done, done ? "" : "it was cut off", e) < 0 ? e->code : trash_empty(vm, e);
 }
 
@@ -325,7 +325,7 @@ static int change_over(struct fermata_vm *vm, struct record_job *j, struct err *
 	}
 	if ((strcmp(status, "running") || kvm_stop(k, deadline_in(CALL_MS), e) == 0) && complete(vm, j, e) == 0 &&
 		job_look(vm, j, NULL, e) == 0)
-		return j->error[0] ? err_set(e, -EREMOTEIO, "%s failed: %s", names[j->op], j->error) : 0;
+		return j->error[0] ? err_set(e, -EREMOTEIO, "%s failed: %s", fermata_job_name(j->op), j->error) : 0;
 	/* It may be half way: the record keeps it, but the guest goes on. */
 	if (vm_alive(vm) && j->run && kvm_cont(k, deadline_in(CALL_MS), &also) < 0)
 		err_also(e, "and could not let the guest go on: %s", also.msg);
@@ -380,7 +380,7 @@ int job_carry_out(struct fermata_vm *vm, struct record_job *j, struct err *e)
 		if (info.ready && !info.ended)
 			return pivot(vm, j, e);
 		if (info.ended)
-			return info.error[0] ? err_set(e, -EREMOTEIO, "%s failed: %s", names[j->op], info.error) : 0;
+			return info.error[0] ? err_set(e, -EREMOTEIO, "%s failed: %s", fermata_job_name(j->op), info.error) : 0;
 		if (vm->host->progress)
 			vm->host->progress(vm->host->progress_ctx, "Merging", info.current, info.total);
 		nap();

@@ -13,8 +13,7 @@
 #include "lib/json.h"
 #include "lib/own.h"
 
-#define PAGE       MEM_PAGE
-#define CHUNK_PAGES (MEM_CHUNK / PAGE)
+#define CHUNK_PAGES (MEM_CHUNK / MEM_PAGE)
 #define RAM_MAX    (1ull << 44) /* bytes: the definition's limit */
 #define RAM0       "{\"path\":\"/objects/ram0\",\"property\":\"%s\"}"
 
@@ -116,12 +115,12 @@ static void set(uint8_t *pages, uint64_t i)
 static int find_mapped(const struct ram *r, bool changed, uint8_t *pages, struct err *e)
 {
 	auto_free uint64_t *words = malloc(PM_WORDS * sizeof *words);
-	uint64_t n = r->bytes / PAGE;
+	uint64_t n = r->bytes / MEM_PAGE;
 	auto_fd int fd = -1;
 
 	if (!words)
 		return err_nomem(e, "look into QEMU's memory");
-	if (proc_open(r->pid, "pagemap", O_RDONLY, &fd, e) < 0 || lseek(fd, (off_t)(r->at / PAGE * 8), SEEK_SET) < 0)
+	if (proc_open(r->pid, "pagemap", O_RDONLY, &fd, e) < 0 || lseek(fd, (off_t)(r->at / MEM_PAGE * 8), SEEK_SET) < 0)
 		return err_sys(e, errno, "cannot look into QEMU's memory");
 	for (uint64_t i = 0; i < n; i += PM_WORDS) {
 		size_t k = n - i < PM_WORDS ? (size_t)(n - i) : PM_WORDS;
@@ -144,12 +143,12 @@ static void find_data(const struct ram *r, uint8_t *pages)
 		to = lseek(r->own, from, SEEK_HOLE);
 		if (to < 0)
 			to = end;
-		for (off_t at = from; at < to; at += PAGE)
-			set(pages, (uint64_t)at / PAGE);
+		for (off_t at = from; at < to; at += MEM_PAGE)
+			set(pages, (uint64_t)at / MEM_PAGE);
 	}
 	/* A file system that cannot tell. */
 	if (from < 0 && errno != ENXIO)
-		memset(pages, 0xff, r->bytes / PAGE / 8);
+		memset(pages, 0xff, r->bytes / MEM_PAGE / 8);
 }
 
 /* ---- saving ------------------------------------------------------------------------------------------------- */
@@ -186,11 +185,11 @@ static void add_sum(struct buf *b, uint64_t v)
 
 static int get(const struct ram *r, uint64_t page, size_t n, uint8_t *to, struct err *e)
 {
-	uint64_t at = page * PAGE;
+	uint64_t at = page * MEM_PAGE;
 	size_t done = 0;
 
-	while (done < n * PAGE) {
-		ssize_t k = pread(r->own < 0 ? r->mem : r->own, to + done, n * PAGE - done,
+	while (done < n * MEM_PAGE) {
+		ssize_t k = pread(r->own < 0 ? r->mem : r->own, to + done, n * MEM_PAGE - done,
 			(off_t)((r->own < 0 ? r->at + at : at) + done));
 
 		if (k < 0 && errno == EINTR)
@@ -220,7 +219,7 @@ static int put(const struct ram_out *o, const uint8_t *p, size_t n, uint64_t at,
 
 static bool is_zero(const uint8_t *p)
 {
-	return !*(const uint64_t *)(const void *)p && !memcmp(p, p + 8, PAGE - 8);
+	return !*(const uint64_t *)(const void *)p && !memcmp(p, p + 8, MEM_PAGE - 8);
 }
 
 /* A run of set (@on) or clear bits that begins at page @i. */
@@ -236,9 +235,9 @@ static size_t run(const uint8_t *pages, uint64_t i, uint64_t end, bool on)
 /* @chunk, a MiB of a whole memory, for its byte @at. */
 static int put_chunk(struct ram_out *o, const uint8_t *chunk, uint64_t at, struct err *e)
 {
-	for (size_t i = 0, n; i < MEM_CHUNK; i += n ? n : PAGE) {
+	for (size_t i = 0, n; i < MEM_CHUNK; i += n ? n : MEM_PAGE) {
 		for (n = 0; i + n < MEM_CHUNK && !is_zero(chunk + i + n);)
-			n += PAGE;
+			n += MEM_PAGE;
 		if (n && put(o, chunk + i, n, at + i, e) < 0)
 			return e->code;
 	}
@@ -254,24 +253,24 @@ static int save_chunk(const struct ram *r, const uint8_t *pages, uint64_t first,
 	for (uint64_t i = first; i < end;) {
 		size_t n = run(pages, i, end, true);
 
-		if (n && get(r, i, n, o->chunk + (i - first) * PAGE, e) < 0)
+		if (n && get(r, i, n, o->chunk + (i - first) * MEM_PAGE, e) < 0)
 			return e->code;
 		i += n;
 		i += run(pages, i, end, false);
 	}
-	return put_chunk(o, o->chunk, first * PAGE, e);
+	return put_chunk(o, o->chunk, first * MEM_PAGE, e);
 }
 
 static int save_whole(struct fermata_vm *vm, const struct ram *r, const uint8_t *pages, struct ram_out *o, struct err *e)
 {
-	uint64_t n = r->bytes / PAGE, zeros, from = clock_mono_ms();
+	uint64_t n = r->bytes / MEM_PAGE, zeros, from = clock_mono_ms();
 
 	memset(o->chunk, 0, MEM_CHUNK);
 	zeros = mem_sum(o->chunk, MEM_CHUNK);
 	for (uint64_t i = 0; i < n; i += CHUNK_PAGES) {
 		if (run(pages, i, i + CHUNK_PAGES, false) == CHUNK_PAGES)
 			add_sum(&o->sums, zeros);
-		else if (memory_step(vm, "Save", from, i * PAGE, r->bytes, e) < 0 || save_chunk(r, pages, i, o, e) < 0)
+		else if (memory_step(vm, "Save", from, i * MEM_PAGE, r->bytes, e) < 0 || save_chunk(r, pages, i, o, e) < 0)
 			return e->code;
 	}
 	o->stored = r->bytes;
@@ -290,11 +289,11 @@ static int flush(struct ram_out *o, size_t n, struct err *e)
 /* Those in @pages, one behind the other. */
 static int save_some(struct fermata_vm *vm, const struct ram *r, const uint8_t *pages, struct ram_out *o, struct err *e)
 {
-	uint64_t n = r->bytes / PAGE, from = clock_mono_ms();
+	uint64_t n = r->bytes / MEM_PAGE, from = clock_mono_ms();
 	size_t fill = 0;
 
 	for (uint64_t i = 0; i < n;) {
-		size_t k = run(pages, i, n, true), room = CHUNK_PAGES - fill / PAGE;
+		size_t k = run(pages, i, n, true), room = CHUNK_PAGES - fill / MEM_PAGE;
 
 		k = k < room ? k : room;
 		if (!k) {
@@ -304,10 +303,10 @@ static int save_some(struct fermata_vm *vm, const struct ram *r, const uint8_t *
 		if (get(r, i, k, o->chunk + fill, e) < 0)
 			return e->code;
 		i += k;
-		fill += k * PAGE;
+		fill += k * MEM_PAGE;
 		if (fill < MEM_CHUNK)
 			continue;
-		if (memory_step(vm, "Save", from, i * PAGE, r->bytes, e) < 0 || flush(o, fill, e) < 0)
+		if (memory_step(vm, "Save", from, i * MEM_PAGE, r->bytes, e) < 0 || flush(o, fill, e) < 0)
 			return e->code;
 		fill = 0;
 	}
@@ -317,7 +316,7 @@ static int save_some(struct fermata_vm *vm, const struct ram *r, const uint8_t *
 int ram_save(struct fermata_vm *vm, const struct ram *r, const struct buf *base_sums, struct ram_out *o, struct buf *more,
 	struct err *e)
 {
-	size_t n = (size_t)(r->bytes / PAGE / 8);
+	size_t n = (size_t)(r->bytes / MEM_PAGE / 8);
 	auto_free uint8_t *pages = calloc(1, n);
 
 	if (!pages)
@@ -362,12 +361,12 @@ int ram_out_put(struct ram_out *o, uint64_t at, const uint8_t *p, size_t n, stru
 {
 	if (put(o, p, n, at, e) < 0)
 		return e->code;
-	for (; n; at += PAGE, p += PAGE, n -= PAGE) {
+	for (; n; at += MEM_PAGE, p += MEM_PAGE, n -= MEM_PAGE) {
 		while (at - o->bytes >= MEM_CHUNK)
 			next_chunk(o);
 		if (!o->some)
 			memset(o->chunk, 0, MEM_CHUNK);
-		memcpy(o->chunk + (at - o->bytes), p, PAGE);
+		memcpy(o->chunk + (at - o->bytes), p, MEM_PAGE);
 		o->some = true;
 	}
 	return 0;
@@ -425,16 +424,16 @@ int ram_look(const struct mem_in *in, const struct fermata_snap *s, struct ram_i
 	*r = (struct ram_in){ .file = s->ram, .base = differing ? s->ram_base : NULL, .sums = in->more };
 	if (json_need_uint(o, "bytes", &r->bytes, e) < 0 || json_need_uint(o, "stored", &r->stored, e) < 0)
 		return e->code;
-	need = chunks(r->stored) * 8 + (differing ? chunks(r->bytes) * 8 + r->bytes / PAGE / 8 : 0);
+	need = chunks(r->stored) * 8 + (differing ? chunks(r->bytes) * 8 + r->bytes / MEM_PAGE / 8 : 0);
 	if (!r->bytes || r->bytes > RAM_MAX || r->bytes % MEM_CHUNK || r->stored > r->bytes || in->n_more != need ||
 		(!differing && r->stored != r->bytes))
 		return err_set(e, -EUCLEAN, "%s is damaged: its figures of the memory do not fit", in->path);
 	if (differing) {
 		r->base_sums = r->sums + chunks(r->stored) * 8;
 		r->pages = r->base_sums + chunks(r->bytes) * 8;
-		for (uint64_t i = 0; i < r->bytes / PAGE; i++)
+		for (uint64_t i = 0; i < r->bytes / MEM_PAGE; i++)
 			n += has(r->pages, i);
-		if (n * PAGE != r->stored || !r->base || !r->base[0])
+		if (n * MEM_PAGE != r->stored || !r->base || !r->base[0])
 			return err_set(e, -EUCLEAN, "%s is damaged: its map of the memory does not fit", in->path);
 	}
 	return check_file(r->file, r->stored, e) < 0 || (differing && check_file(r->base, r->bytes, e) < 0) ? e->code : 0;
@@ -527,8 +526,8 @@ int ram_read(const struct ram_in *r, ram_chunk_fn *fn, void *ctx, struct err *e)
 					return e->code;
 				at = 0;
 			}
-			memcpy(chunk + (p - first) * PAGE, over + at, PAGE);
-			at += PAGE;
+			memcpy(chunk + (p - first) * MEM_PAGE, over + at, MEM_PAGE);
+			at += MEM_PAGE;
 		}
 		if (fn(ctx, i * MEM_CHUNK, chunk, e) < 0)
 			return e->code;
@@ -557,7 +556,7 @@ int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
 	auto_free uint8_t *chunk = malloc(MEM_CHUNK);
 	auto_fd int fd = open(in->file, O_RDONLY | O_CLOEXEC);
 	auto_ram struct ram r = { .mem = -1, .own = -1 };
-	uint64_t page = 0, end = in->bytes / PAGE;
+	uint64_t page = 0, end = in->bytes / MEM_PAGE;
 	size_t n;
 
 	if (!chunk)
@@ -569,11 +568,11 @@ int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
 	for (uint64_t i = 0; i < chunks(in->stored); i++) {
 		if (read_chunk(fd, in->file, i, in->stored, in->sums, chunk, &n, e) < 0)
 			return e->code;
-		for (size_t from = 0, k; from < n; from += k * PAGE, page += k) {
+		for (size_t from = 0, k; from < n; from += k * MEM_PAGE, page += k) {
 			page += run(in->pages, page, end, false);
 			k = run(in->pages, page, end, true);
-			k = k < (n - from) / PAGE ? k : (n - from) / PAGE;
-			if (poke(&r, chunk + from, k * PAGE, page * PAGE, e) < 0)
+			k = k < (n - from) / MEM_PAGE ? k : (n - from) / MEM_PAGE;
+			if (poke(&r, chunk + from, k * MEM_PAGE, page * MEM_PAGE, e) < 0)
 				return e->code;
 		}
 	}

@@ -187,6 +187,12 @@ static char **boot_string(struct record_boot *b, size_t i)
 	return (char **)((char *)b + boot_strings[i].at);
 }
 
+static void boot_done(struct record_boot *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
+		free(*boot_string(b, i));
+}
+
 static int read_boot(const struct json *o, struct record_boot *b, struct err *e)
 {
 	if (!o)
@@ -448,8 +454,7 @@ void record_free(struct record *r)
 	free(r->jobs);
 	pending_clear(r);
 	snap_free(r->standby);
-	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
-		free(*boot_string(&r->boot, i));
+	boot_done(&r->boot);
 	free(r->snaps);
 	free(r->disks);
 	free(r->path);

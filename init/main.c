@@ -1,4 +1,5 @@
 /* main(): finds the command, runs it, and is the only place that prints an error. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,17 @@ static int put_version(const char *who)
 	return 0;
 }
 
+/*
+ * Started with one of them closed, the first image that is opened would be descriptor 1 or 2, and what is meant for the user
+ * would be written over its header. A host that has no /dev yet has at least a root folder, which nothing can be written to.
+ */
+static void open_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0 && open("/", O_RDONLY | O_DIRECTORY) < 0)
+			_exit(EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc ? strrchr(argv[0], '/') : NULL;
@@ -140,6 +152,7 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int rc = 1, skip = 1;
 
+	open_standard();
 	name = name ? name + 1 : argc ? argv[0] : "";
 	if (env)
 		root = env;

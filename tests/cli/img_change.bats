@@ -156,6 +156,22 @@ prepare() {
 	refused 1 "its own backing file" img rebase -u -b b.qcow2 -F qcow2 f/b.qcow2
 }
 
+@test "closed descriptors: no message is written into an image" {
+	local cmd closed
+	for cmd in "resize a.qcow2 +1M" "snapshot -c one a.qcow2" "check a.qcow2" "rebase -u -b '' a.qcow2" \
+		"amend -o lazy_refcounts=on a.qcow2" "create -f qcow2 new.qcow2 1M" "convert -O qcow2 a.qcow2 copy.qcow2" "nonsense a.qcow2" \
+		"resize a.qcow2 1"; do
+		for closed in ">&-" "2>&-" "<&-" ">&- 2>&-" "<&- >&- 2>&-"; do
+			rm -f ./*.qcow2
+			qemu-img create -q -f qcow2 a.qcow2 16M
+			qemu-io -c 'write -q -P 5 0 1M' a.qcow2
+			eval "img $cmd $closed" || true
+			for i in ./*.qcow2; do qemu-img check -q "$i"; done
+			qemu-io -c 'read -P 5 0 1M' a.qcow2 | grep -q '^read 1048576'
+		done
+	done
+}
+
 @test "bitmap: every action, alone and in a row" {
 	prepare
 	both bitmap --add a.qcow2 bm0

@@ -43,6 +43,7 @@ void spawn_close_from(unsigned first, bool cloexec)
 /* What the child needs, with every descriptor moved out of the way of the numbers that it will have. */
 struct plan {
 	const struct spawn *s;
+	char *env[SPAWN_MAX_ENV];
 	int null, log, fds[SPAWN_FDS];
 	int go;	    /* read end: a byte says that the child is on record */
 	int status; /* write end: errno of what failed; closed by exec */
@@ -104,7 +105,7 @@ static _Noreturn void child_run(const struct plan *p, int go_w)
 		while (n < 0 && errno == EINTR);
 		if (n != 1)
 			_exit(0); /* the parent gave up or died: nothing may live that is not on record */
-		execv(p->s->argv[0], p->s->argv);
+		execve(p->s->argv[0], p->s->argv, (char *const *)p->env);
 	}
 	errnum = errno;
 	if (write(p->status, &errnum, sizeof errnum) < 0)
@@ -165,6 +166,7 @@ int spawn_start(const struct spawn *s, pid_t *pid, struct err *e)
 		plan_done(&p);
 		return e->code;
 	}
+	spawn_env(s->user != NULL, p.env);
 	child = fork();
 	if (child == 0)
 		child_run(&p, go_w);

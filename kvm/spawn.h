@@ -37,8 +37,15 @@ struct spawn {
 };
 
 /*
- * Start a program in a session of its own, in the folder /, with default signals, a private umask and no descriptors
- * but those given. Returns when it runs or could not be run. @pid: out; the caller's to wait for.
+ * What a child gets of our environment, NULL at the end: PATH, where a user's files and displays are, and LC_ALL=C; nothing
+ * else that the caller's shell happens to have. Strings are borrowed. @other_user: not what is said of us.
+ */
+#define SPAWN_MAX_ENV 16
+void spawn_env(bool other_user, char *env[SPAWN_MAX_ENV]);
+
+/*
+ * Start a program in a session of its own, in the folder /, with default signals, a private umask, the environment of
+ * spawn_env() and no descriptors but those given. Returns when it runs or could not be run. @pid: out; the caller's to wait for.
  */
 int spawn_start(const struct spawn *s, pid_t *pid, struct err *e) MUST_CHECK;
 

@@ -1,6 +1,6 @@
 /*
  * kvm/: starting, finding and ending a QEMU process; asking it what it can do. The QEMU is this program itself, started
- * with QEMU's arguments: how it behaves stands in the environment.
+ * with QEMU's arguments: how it behaves is in files of the folder TMPDIR, which is of the environment what it is given.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -95,13 +95,27 @@ static int stray_fds(void)
 	return n;
 }
 
+/* What tell() has written. */
+static void hear(const char *name)
+{
+	auto_free char *path = str_fmt("%s/%s", getenv("TMPDIR"), name);
+	auto_buf struct buf text = { 0 };
+	struct err e;
+
+	if (file_read(path, 1000, &text, &e) == 0)
+		setenv(name, buf_str(&text), 1);
+}
+
 static int be_qemu(int argc, char **argv)
 {
-	const char *how = getenv("FAKE");
+	const char *how;
 	bool asked = str_eq(argv[1], "-machine");
 
 	(void)argc;
 	signal(SIGPIPE, SIG_IGN);
+	hear("FAKE");
+	hear("FAKE_LOG");
+	how = getenv("FAKE");
 	if (getenv("FAKE_LOG")) {
 		auto_fd int fd = open(getenv("FAKE_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600);
 
@@ -146,12 +160,27 @@ static struct kvm_caps caps = {
 	.cpu_host = (char *)"host",
 };
 
+/* Tell the QEMU that is started next @value of @name; NULL: nothing. */
+static void tell(const char *name, const char *value)
+{
+	auto_free char *path = str_fmt("%s/%s", dir, name);
+	FILE *f;
+
+	unlink(path);
+	if (!value)
+		return;
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(value, f);
+	assert_int_equal(fclose(f), 0);
+}
+
 static int start(const char *how, uint64_t ms, struct kvm **k, struct err *e)
 {
 	struct kvm_spec s = { .def = def, .caps = &caps, .run_dir = run };
 	char notice[100];
 
-	setenv("FAKE", how, 1);
+	tell("FAKE", how);
 	return kvm_start(&s, deadline_in(ms), k, notice, sizeof notice, e);
 }
 
@@ -440,13 +469,53 @@ static void inherits_nothing(void **state)
 
 	(void)state;
 	assert_true(leak2 >= 100);
-	setenv("FAKE_LOG", log, 1);
+	tell("FAKE_LOG", log);
 	kvm_close(must_start("run"));
-	unsetenv("FAKE_LOG");
+	tell("FAKE_LOG", NULL);
 	assert_int_equal(kvm_destroy(run, 20000, false, &e), 0);
 	assert_int_equal(file_read(log, 1000, &text, &e), 0);
 	unlink(log);
 	assert_string_equal(buf_str(&text), "start session 1 stray 0\n");
+}
+
+static bool has(char *const env[], const char *entry)
+{
+	for (; *env; env++)
+		if (str_eq(*env, entry))
+			return true;
+	return false;
+}
+
+static void env_is_chosen(void **state)
+{
+	static const char *const kept[] = { "HOME=/h", "TMPDIR=/t", "PATH=/p", "DISPLAY=:7" };
+	static const char *const dropped[] = { "TOKEN=x", "LD_PRELOAD=x", "http_proxy=x", "HOMELY=x", "PATHS=x" };
+	char *here[] = { "HOME=/h", "TOKEN=x", "TMPDIR=/t", "LD_PRELOAD=x", "PATH=/p", "http_proxy=x", "HOMELY=x", "PATHS=x",
+		"DISPLAY=:7", "LC_ALL=de_DE", NULL };
+	char *none[] = { "LC_ALL=de_DE", NULL };
+	char *twice[40], **was = environ, *env[SPAWN_MAX_ENV];
+
+	(void)state;
+	environ = here;
+	spawn_env(false, env);
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		assert_true(has(env, kept[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(dropped); i++)
+		assert_false(has(env, dropped[i]));
+	assert_true(has(env, "LC_ALL=C") && !has(env, "LC_ALL=de_DE"));
+	spawn_env(true, env);
+	assert_true(!has(env, "HOME=/h") && has(env, "TMPDIR=/t"));
+	environ = none;
+	spawn_env(false, env);
+	assert_true(has(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+	/* A name more often than there is room. */
+	for (size_t i = 0; i < ARRAY_SIZE(twice); i++)
+		twice[i] = "TMPDIR=/t";
+	twice[ARRAY_SIZE(twice) - 1] = NULL;
+	environ = twice;
+	spawn_env(false, env);
+	assert_null(env[SPAWN_MAX_ENV - 1]);
+	environ = was;
 }
 
 /* The parent dies between fork and record: nothing may run. */
@@ -470,8 +539,8 @@ static void parent_dies(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(fill); i++) /* so that no number is one that the child gets anew */
 		fill[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	setenv("FAKE", "silent", 1);
-	setenv("FAKE_LOG", log, 1);
+	tell("FAKE", "silent");
+	tell("FAKE_LOG", log);
 	child = fork();
 	if (child == 0) {
 		struct spawn s = { .argv = argv, .fds = { -1, -1, -1, -1, -1 }, .log = 2, .record = die_here, .ctx = &p[1] };
@@ -487,7 +556,7 @@ static void parent_dies(void **state)
 	assert_int_equal(poll(&(struct pollfd){ .fd = p[0], .events = POLLIN }, 1, 60000), 1);
 	assert_int_equal(read(p[0], text + 10, 1), 0);
 	close(p[0]);
-	unsetenv("FAKE_LOG");
+	tell("FAKE_LOG", NULL);
 	nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
 	assert_false(file_exists(log));
 }
@@ -499,8 +568,8 @@ static void probe(void **state)
 	struct err e = { 0 };
 
 	(void)state;
-	setenv("FAKE", "plain", 1);
-	setenv("FAKE_LOG", log, 1);
+	tell("FAKE", "plain");
+	tell("FAKE_LOG", log);
 	for (int i = 0; i < 3; i++) {
 		struct kvm_caps *c = NULL;
 
@@ -523,7 +592,7 @@ static void probe(void **state)
 		assert_true(str_starts(c->cpu_host, "host"));
 		kvm_caps_free(c);
 	}
-	unsetenv("FAKE_LOG");
+	tell("FAKE_LOG", NULL);
 	assert_int_equal(file_read(log, 1000, &text, &e), 0);
 	assert_string_equal(buf_str(&text), "start session 1 stray 0\n"); /* asked once */
 	unlink(log);
@@ -547,7 +616,7 @@ static void probe_fails(void **state)
 		struct kvm_caps *c = NULL;
 		struct err e = { 0 };
 
-		setenv("FAKE", t[i].how, 1);
+		tell("FAKE", t[i].how);
 		assert_int_equal(kvm_probe(t[i].qemu, NULL, &c, &e), t[i].code);
 		assert_non_null(strstr(e.msg, t[i].msg));
 	}
@@ -575,7 +644,7 @@ static void host(void **state)
 	struct err e = { 0 };
 
 	(void)state;
-	setenv("FAKE", "run", 1);
+	tell("FAKE", "run");
 	assert_int_equal(kvm_host_check(self, deep, host_line, &with, &e), 0);
 	assert_int_equal(with.n[0] + with.n[1] + with.n[2], 13);
 	assert_non_null(strstr(buf_str(&with.text), "for QEMU 7.2 or newer: 0 \n"));
@@ -805,6 +874,7 @@ static int setup(void **state)
 	(void)state;
 	if (n < 0 || !mkdtemp(dir))
 		return -1;
+	setenv("TMPDIR", dir, 1);
 	snprintf(run, sizeof run, "%s/run", dir);
 	path = str_fmt("%s/t.conf", dir);
 	f = fopen(path, "w");
@@ -868,6 +938,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(first_thread_ends),
 		cmocka_unit_test(stubborn),
 		cmocka_unit_test(inherits_nothing),
+		cmocka_unit_test(env_is_chosen),
 		cmocka_unit_test(parent_dies),
 		cmocka_unit_test(child_is_heard),
 		cmocka_unit_test(probe),

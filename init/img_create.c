@@ -153,7 +153,8 @@ static int look_at_backing(const char *path, const char *size, const char *fmt, 
 		return err_nomem(e, "create an image");
 	if (image_is_remote(full))
 		return err_set(e, -EOPNOTSUPP, "%s: backing file '%s' is not a local file", path, full);
-	if (image_open(full, c->backing_fmt, 0, &img, e) < 0)
+	/* Its size is all that is asked for: whoever uses it may go on. */
+	if (image_open(full, c->backing_fmt, QCOW2_SHARE, &img, e) < 0)
 		return err_at(e, "%s: could not open the backing image", path);
 	if (!c->backing_fmt)
 		return refuse_unknown_format(path, size, fmt, img->format, e);
@@ -179,13 +180,14 @@ static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow
 		return err_set(e, ERR_USAGE, "%s: backing file not supported for file format 'raw'", argv[0]);
 	if (image_is_remote(argv[0]))
 		return err_set(e, ERR_USAGE, "%s: not a local file; './%s' is one", argv[0], argv[0]);
-	if (o->v[IMG_BACKING_FILE] && !*o->v[IMG_BACKING_FILE])
-		return err_set(e, ERR_USAGE, "%s: expected backing file name, got empty string", argv[0]);
 	if (argv[1] && o->v[IMG_SIZE])
 		return err_set(e, ERR_USAGE, "%s: the image size must be specified only once", argv[0]);
 	if (set_from(&o->v[IMG_BACKING_FILE], backing, e) < 0 || set_from(&o->v[IMG_BACKING_FMT], backing_fmt, e) < 0 ||
 		set_from(&o->v[IMG_SIZE], argv[1], e) < 0)
 		return e->code;
+	/* An empty name, say of a variable that nobody has set, is not that none was given: the disk would be an empty one. */
+	if (o->v[IMG_BACKING_FILE] && !*o->v[IMG_BACKING_FILE])
+		return err_set(e, ERR_USAGE, "%s: expected backing file name, got empty string", argv[0]);
 	if (img_opts_create(o, c, e) < 0)
 		return err_at(e, "%s", argv[0]);
 	if (c->backing && look_at_backing(argv[0], argv[1], fmt, c, sized, e) < 0)

@@ -57,6 +57,9 @@ static int run(int argc, char **argv, struct err *e)
 	(void)argc;
 	if (backing_fmt && strcmp(backing_fmt, "qcow2") && strcmp(backing_fmt, "raw"))
 		return err_set(e, ERR_USAGE, "invalid format name '%s': qcow2 and raw are known", backing_fmt);
+	/* Nothing given is not the empty name, which copies the whole chain into the image. */
+	if (!backing && !unsafe)
+		return err_set(e, ERR_USAGE, "must specify backing file (-b) or use unsafe mode (-u)");
 	if (to && !backing_fmt)
 		return err_set(e, ERR_USAGE, "could not change the backing file to '%s': backing format must be specified (-F)", to);
 	return unsafe ? record(argv[0], to, e) : copy(argv[0], to, e);

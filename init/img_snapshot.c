@@ -12,7 +12,7 @@ static const struct opt opts[] = {
 	{ 'l', "list", NULL, "list them (default)", OPT_LIST(&lists) },
 	{ 'c', "create", "NAME", "take one", OPT_LIST(&creates) },
 	{ 'a', "apply", "ID|NAME", "go back to one", OPT_LIST(&applies) },
-	{ 'd', "delete", "NAME|ID", "delete one", OPT_LIST(&deletes) },
+	{ 'd', "delete", "NAME", "delete one", OPT_LIST(&deletes) },
 	OPT_FORMAT(format),
 	OPT_SHARE(share),
 	OPT_QUIET(quiet),
@@ -31,12 +31,13 @@ static int take(struct qcow2 *q, struct err *e)
 	return qcow2_snap_create(q, &s, e) < 0 ? err_at(e, "could not create snapshot '%s'", create) : 0;
 }
 
-static int find(struct qcow2 *q, const char *key, enum qcow2_by first, enum qcow2_by then, struct err *e)
+/* As qemu-img: an id goes before a name to apply, and to delete it takes the name. */
+static int find(struct qcow2 *q, struct err *e)
 {
-	int i = qcow2_snap_find(q, key, first);
+	int i = apply ? qcow2_snap_find(q, apply, QCOW2_BY_ID) : qcow2_snap_find(q, delete, QCOW2_BY_NAME);
 
-	if (i < 0)
-		i = qcow2_snap_find(q, key, then);
+	if (i < 0 && apply)
+		i = qcow2_snap_find(q, apply, QCOW2_BY_NAME);
 	return i < 0 ? err_set(e, -ENOENT, "snapshot not found") : i;
 }
 
@@ -46,8 +47,7 @@ static int change(struct qcow2 *q, struct err *e)
 
 	if (create)
 		return take(q, e);
-	/* qemu-img deletes by name alone: a snapshot whose name is another one's id goes as it would there. */
-	i = apply ? find(q, apply, QCOW2_BY_ID, QCOW2_BY_NAME, e) : find(q, delete, QCOW2_BY_NAME, QCOW2_BY_ID, e);
+	i = find(q, e);
 	if (i < 0 || (apply ? qcow2_snap_apply(q, (unsigned)i, e) : qcow2_snap_delete(q, (unsigned)i, e)) < 0)
 		return err_at(e, "could not %s snapshot '%s'", apply ? "apply" : "delete", apply ? apply : delete);
 	return 0;
@@ -76,5 +76,5 @@ static int run(int argc, char **argv, struct err *e)
 	return 0;
 }
 
-const struct cmd cmd_img_snapshot = { "snapshot", "[-l | -c NAME | -a ID|NAME | -d NAME|ID] FILE", NULL,
+const struct cmd cmd_img_snapshot = { "snapshot", "[-l | -c NAME | -a ID|NAME | -d NAME] FILE", NULL,
 	"internal snapshots of an image", NULL, opts, 1, 1, run };

@@ -71,6 +71,17 @@ prepare() {
 	alike c.qcow2
 }
 
+@test "rebase: with neither -b nor -u nothing is copied" {
+	prepare
+	both rebase c.qcow2
+	both rebase -F qcow2 c.qcow2
+	both rebase -F raw -p c.qcow2
+	alike c.qcow2
+	[ "$(stat -c %s f/c.qcow2)" = "$(stat -c %s q/c.qcow2)" ]
+	both rebase -u c.qcow2
+	alike c.qcow2
+}
+
 @test "rebase: an internal snapshot may not change with it" {
 	prepare
 	qemu-img snapshot -c inner f/b.qcow2

@@ -60,6 +60,10 @@ load helper
 	same create -f qcow2 -b nofile -F qcow2 x.qcow2 1G
 	same create -u -f qcow2 -b nofile -F qcow2 x.qcow2
 	same create -f qcow2 -b a.qcow2 -F qcow2 a.qcow2
+	same create -f qcow2 -b "" x.qcow2 1M
+	same create -f qcow2 -b "" -F qcow2 x.qcow2 1M
+	same create -u -f qcow2 -b "" x.qcow2 1M
+	same create -f qcow2 -o backing_file=,backing_fmt=qcow2 x.qcow2 1M
 	refused 1 "power of two between 512 and 2048k" img create -q -f qcow2 -o cluster_size=3 x.qcow2 1G
 	refused 1 "refcount width" img create -q -f qcow2 -o refcount_bits=3 x.qcow2 1G
 	refused 1 "compatibility level" img create -q -f qcow2 -o compat=0.9 x.qcow2 1G

@@ -23,14 +23,23 @@ runs_image() { start_qemu -blockdev "driver=qcow2,node-name=d,file.driver=file,f
 	for c in "info a.qcow2" "info --backing-chain a.qcow2" "check a.qcow2" "check -r all a.qcow2" "map a.qcow2" \
 		"snapshot -l a.qcow2" "snapshot -c x a.qcow2" "snapshot -a x a.qcow2" "snapshot -d x a.qcow2" "resize a.qcow2 16M" \
 		"amend -o lazy_refcounts=on a.qcow2" "rebase -u a.qcow2" "bitmap --add a.qcow2 x" "measure -O qcow2 a.qcow2" \
-		"bitmap --merge bm -b a.qcow2 b.qcow2 bm" "create -q -f qcow2 a.qcow2 1M" "create -q a.qcow2 1M" \
-		"create -q -f qcow2 -b a.qcow2 -F qcow2 new.qcow2"; do
+		"bitmap --merge bm -b a.qcow2 b.qcow2 bm" "create -q -f qcow2 a.qcow2 1M" "create -q a.qcow2 1M"; do
 		refused 1 "image is in use by process $QEMU (qemu-system-x86)" img $c
 	done
 	refused 2 "in use by process $QEMU" img compare before a.qcow2
 	refused 2 "in use by process $QEMU" img compare a.qcow2 before
 	cmp before a.qcow2
-	[ ! -e new.qcow2 ]
+}
+
+@test "lock: an overlay of an image in use is made, and others are moved onto it" {
+	qemu-img create -q -f qcow2 a.qcow2 8M
+	qemu-img create -q -f qcow2 b.qcow2 8M
+	runs_image a.qcow2
+	img create -q -f qcow2 -b a.qcow2 -F qcow2 new.qcow2
+	img rebase -u -b a.qcow2 -F qcow2 b.qcow2
+	[ "$(qemu-img info -U new.qcow2 | grep -c '8 MiB')" = 1 ]
+	qemu-img info b.qcow2 | grep -q '^backing file: a.qcow2'
+	refused 1 "in use by process $QEMU" img rebase -b a.qcow2 -F qcow2 b.qcow2
 }
 
 @test "lock: -U reads an image that QEMU runs, like qemu-img's" {

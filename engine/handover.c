@@ -269,18 +269,29 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 
 /* ---- cut off ------------------------------------------------------------------------------------------------ */
 
-/* Whether process @pid is the second QEMU: it has mapped the checkpoint's memory. Asked of the kernel, for it may be ending. */
-static bool is_second(pid_t pid, const struct fermata_snap *s)
+/*
+ * Whether the VM's QEMU is the second one: it has mapped the checkpoint's memory. Asked of the kernel, for it may be ending; one
+ * that runs and cannot be seen is taken for neither.
+ */
+static int find_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
 {
+	pid_t pid = kvm_pid(vm->run_dir);
 	auto_buf struct buf line = { 0 }, map = { 0 };
-	struct err ignored;
 	char path[32];
 
+	*second = false;
+	if (!pid)
+		return 0;
 	buf_adds(&map, "mem-path=");
 	for (const char *p = s->ram; *p; p++)
 		buf_addf(&map, "%c%s", *p, *p == ',' ? "," : "");
 	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-	return pid && !map.oom && file_read(path, CMDLINE_MAX, &line, &ignored) == 0 && memmem(line.p, line.n, map.p, map.n + 1);
+	if (buf_check(&map, "recover", e) < 0)
+		return e->code;
+	if (file_read(path, CMDLINE_MAX, &line, e) < 0)
+		return kvm_pid(vm->run_dir) == pid ? err_at(e, "cannot tell which QEMU runs") : 0;
+	*second = memmem(line.p, line.n, map.p, map.n + 1);
+	return 0;
 }
 
 static bool present_runs(struct fermata_vm *vm)
@@ -299,11 +310,11 @@ static bool present_runs(struct fermata_vm *vm)
 static int choose(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
 {
 	auto_free char *next = checkpoint_beside(vm);
-	pid_t pid = kvm_pid(vm->run_dir);
 
 	if (!next)
 		return err_nomem(e, "recover");
-	*second = is_second(pid, s);
+	if (find_second(vm, s, second, e) < 0)
+		return e->code;
 	if (!*second && checkpoint_stands(next) && !present_runs(vm)) {
 		vm_hang_up(vm);
 		if (kvm_destroy(vm->run_dir, 0, false, e) < 0)

@@ -198,9 +198,9 @@ int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, 
 	r = prepare(&s, e);
 	if (r == 0)
 		r = launch(&s, &a, d, out, e);
+	start_close(&s); /* while we have the sockets open, it looks alive */
 	if (r < 0)
 		kvm_clean(spec->run_dir);
-	start_close(&s);
 	own_close(&s.log);
 	argv_done(&a);
 	return r;

@@ -116,7 +116,10 @@ int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, 
 
 /* ---- finding it again ------------------------------------------------------------------------------- */
 
-/* The pid of the QEMU that @run_dir/pid names if it is alive (same start time), else 0. Cleans nothing. */
+/*
+ * The pid of the QEMU that @run_dir/pid names if it is alive, else 0: /proc has it with the same start time, or somebody has its
+ * monitor's socket open (where /proc is not mounted, or shows other processes). Cleans nothing.
+ */
 pid_t kvm_pid(const char *run_dir);
 
 /* Remove pid and sockets of a QEMU that is dead. Only with the VM's lock held. */

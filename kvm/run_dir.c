@@ -48,37 +48,6 @@ int run_listen(const char *dir, const char *name, int *fd, struct err *e)
 	return 0;
 }
 
-/*
- * Start time of a live process, in clock ticks since boot. 0: there is none, or it is a zombie. One whose first thread has
- * ended looks like a zombie, too; while it has others they have its files open, and may be writing. < 0: it does not tell.
- */
-static int start_time(pid_t pid, unsigned long long *ticks)
-{
-	auto_buf struct buf stat = { 0 };
-	char path[40], state;
-	const char *p;
-	uint64_t v = 0, threads = 0;
-	struct err e;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	if (file_read(path, 4096, &stat, &e) < 0)
-		return e.code == -ENOENT || e.code == -ESRCH ? 0 : e.code;
-	p = strrchr(buf_str(&stat), ')'); /* the name before it may hold anything */
-	if (!p || p[1] != ' ' || !p[2])
-		return false;
-	state = p[2];
-	p += 3;
-	/* Fields 4 to 22; some of them may be negative. */
-	for (int field = 4; field <= 22; field++) {
-		if (!text_take_num(&p, '-', &v))
-			return false;
-		if (field == 20)
-			threads = v;
-	}
-	*ticks = v;
-	return threads > 1 || (state != 'Z' && state != 'X');
-}
-
 int run_record(const char *dir, pid_t pid, struct err *e)
 {
 	auto_free char *path = str_fmt("%s/" RUN_PID, dir), *tmp = str_fmt("%s/" RUN_PID ".new", dir);
@@ -89,7 +58,7 @@ int run_record(const char *dir, pid_t pid, struct err *e)
 
 	if (!path || !tmp)
 		return err_nomem(e, "record QEMU's process");
-	if (start_time(pid, &ticks) <= 0)
+	if (run_started(pid, &ticks) <= 0)
 		return err_set(e, -ESRCH, "cannot read /proc/%d/stat", (int)pid);
 	n = snprintf(text, sizeof text, "%d %llu\n", (int)pid, ticks);
 	/* Whole by the rename; not flushed, since it means nothing after a power cut. */
@@ -101,45 +70,13 @@ int run_record(const char *dir, pid_t pid, struct err *e)
 	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : 0;
 }
 
-/* What is on record. 0: nothing is; < 0: it cannot be read. */
-static int recorded(const char *run_dir, uint64_t *pid, uint64_t *ticks)
-{
-	auto_free char *path = str_fmt("%s/" RUN_PID, run_dir);
-	auto_buf struct buf text = { 0 };
-	const char *p;
-	struct err e;
-
-	if (!path)
-		return -ENOMEM;
-	if (file_read(path, 128, &text, &e) < 0)
-		return e.code == -ENOENT ? 0 : e.code;
-	p = buf_str(&text);
-	return text_take_num(&p, 0, pid) && text_take_num(&p, 0, ticks) && *pid && *pid <= INT_MAX;
-}
-
-pid_t kvm_pid(const char *run_dir)
-{
-	unsigned long long now;
-	uint64_t pid, then;
-	int rc, tries = 3;
-
-	/* What cannot be read for a moment (no descriptor or memory left) must not make a VM that runs look off. */
-	while ((rc = recorded(run_dir, &pid, &then)) < 0 && --tries)
-		;
-	if (rc <= 0)
-		return 0;
-	rc = start_time((pid_t)pid, &now);
-	/* Who cannot be looked at is not taken for dead. */
-	return rc < 0 || (rc && now == then) ? (pid_t)pid : 0;
-}
-
 void kvm_clean(const char *run_dir)
 {
 	static const char *const names[] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_PID };
 	uint64_t pid, ticks;
 
 	/* A QEMU may be alive that only cannot be looked up now: it would be lost to every later command. */
-	if (recorded(run_dir, &pid, &ticks) < 0 || kvm_pid(run_dir))
+	if (run_recorded(run_dir, &pid, &ticks) < 0 || kvm_pid(run_dir))
 		return;
 	/* Each also under the name that it is made with; the pid is the last to go. */
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -236,7 +173,7 @@ int run_pidfd(const char *dir, pid_t pid)
 	int fd = (int)syscall(NR_pidfd_open, pid, 0);
 
 	/* Asked again, since the number could have been given to another before we held it. */
-	if (fd >= 0 && kvm_pid(dir) != pid) {
+	if (fd >= 0 && !run_pid_sure(dir, pid)) {
 		close(fd);
 		return -1;
 	}

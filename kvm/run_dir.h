@@ -28,6 +28,18 @@ int run_record(const char *dir, pid_t pid, struct err *e) MUST_CHECK;
 #define RUN_OLD_MAX (128u << 10)
 void run_keep_log(const char *from, const char *to);
 
+/* What is on record in @run_dir. 1: it is in @pid and @ticks; 0: nothing is; < 0: it cannot be read. */
+int run_recorded(const char *run_dir, uint64_t *pid, uint64_t *ticks);
+
+/*
+ * Start time of a process, in clock ticks since boot. 1: it is alive; 0: there is no such process, or it is a zombie; < 0: that
+ * cannot be seen, as where /proc is not mounted.
+ */
+int run_started(pid_t pid, unsigned long long *ticks);
+
+/* Whether kvm_pid() has seen that process itself: else the number may be another's, and must not be sent a signal. */
+bool run_pid_sure(const char *run_dir, pid_t pid);
+
 /* A descriptor that polls readable when the process that @dir names has ended; -1: none runs, or the kernel has no such. */
 int run_pidfd(const char *dir, pid_t pid);
 

@@ -404,6 +404,33 @@ static void zombie(void **state)
 	assert_clean();
 }
 
+/* The process on record is nobody's number here, as with another PID namespace, but somebody listens at its monitor. */
+static void seen_by_its_socket(void **state)
+{
+	auto_free char *path = str_fmt("%s/pid", run);
+	static const char gone[] = "2147483646 1\n";
+	auto_fd int listening = -1;
+	struct err e = { 0 };
+	FILE *f;
+
+	(void)state;
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(gone, f);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(kvm_pid(run), 0);
+	assert_int_equal(run_listen(run, "qmp.sock", &listening, &e), 0);
+	assert_int_equal(kvm_pid(run), 2147483646);
+	assert_false(run_pid_sure(run, 2147483646));
+	kvm_clean(run);
+	assert_true(in_run("qmp.sock"));
+	assert_int_equal(run_pidfd(run, 2147483646), -1);
+	close(take_fd(&listening));
+	assert_int_equal(kvm_pid(run), 0);
+	kvm_clean(run);
+	assert_clean();
+}
+
 static void *for_ever(void *arg)
 {
 	for (;;)
@@ -935,6 +962,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(not_a_program),
 		cmocka_unit_test(stale),
 		cmocka_unit_test(zombie),
+		cmocka_unit_test(seen_by_its_socket),
 		cmocka_unit_test(first_thread_ends),
 		cmocka_unit_test(stubborn),
 		cmocka_unit_test(inherits_nothing),

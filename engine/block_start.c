@@ -462,6 +462,7 @@ int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e
 	}
 	s.j = j;
 	s.d = &ds.d[p->disk];
+	vm->rec->saved = 0; /* the images are about to change */
 	if (record_save(vm->rec, e) < 0) {
 		record_job_drop(vm->rec, j);
 		return e->code;

@@ -377,6 +377,9 @@ int vm_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 /* For kvm_guard_call(), with the VM: when the command has died with the guest stopped, what the next command would do. */
 void recover_now(void *vm);
 
+/* The disks are about to change: no saved memory goes with them any more. Commit point: the record. */
+int saved_forget(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* Put @p on record before the first change. Takes p.snap over, also when it fails. */
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e) MUST_CHECK;
 

@@ -39,7 +39,9 @@ int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const
 	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
 	auto_chains struct chains chains = { 0 };
 
-	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0)
+	/* One that loads memory does not change its disks before it has. */
+	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0 ||
+		(!incoming && saved_forget(vm, e) < 0))
 		return e->code;
 	return launch(vm, &spec, &chains, e);
 }

@@ -255,6 +255,7 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 			return e->code;
 		snap = NULL;
 	}
+	r->saved = json_uint(json_get(o, "saved"), 0);
 	json_each(t, json_get(o, "trash"))
 		if (record_trash(r, json_str(t, ""), e) < 0)
 			return e->code;
@@ -406,6 +407,8 @@ int record_save(struct record *r, struct err *e)
 		write_snap(&w, "snapshot", r->pending.snap);
 		json_obj_end(&w);
 	}
+	if (r->saved)
+		json_put_uint(&w, "saved", r->saved);
 	if (r->boot.since)
 		write_boot(&w, &r->boot);
 	if (r->standby)

@@ -74,6 +74,7 @@ struct record {
 	struct record_job **jobs;
 	size_t n_jobs;
 	struct pending pending;
+	uint64_t saved; /* nonce of the saved memory that goes with the disks as they are: nothing has changed them since; or 0 */
 	struct record_boot boot;
 	struct fermata_snap *standby; /* what a second QEMU waits with, and its overlays; NULL: there is none */
 };

@@ -10,14 +10,31 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
+int saved_forget(struct fermata_vm *vm, struct err *e)
+{
+	uint64_t was = vm->rec->saved;
+
+	vm->rec->saved = 0;
+	if (!was || record_save(vm->rec, e) == 0)
+		return 0;
+	vm->rec->saved = was;
+	return e->code;
+}
+
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 {
+	uint64_t saved = vm->rec->saved;
+
 	pending_clear(vm->rec);
 	p.keep_time = vm->keep_time;
 	vm->rec->pending = p;
+	/* All but a restore, which may fail, change what the memory goes with. */
+	if (p.op != PENDING_RESTORE)
+		vm->rec->saved = 0;
 	if (record_save(vm->rec, e) < 0) {
 		/* Not on disk: nothing has begun. */
 		pending_clear(vm->rec);
+		vm->rec->saved = saved;
 		return e->code;
 	}
 	return 0;

@@ -8,6 +8,7 @@
 
 #include "engine/output.h"
 #include "engine/ram.h"
+#include "lib/dev.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
@@ -38,16 +39,40 @@ int fermata_managed_remove(struct fermata_vm *vm, struct err *e)
 
 /* ---- the manifest ----------------------------------------------------------------------------------------- */
 
-/* How a disk's file is known again: by when it was last written. A device does not tell. */
-static void identity(const char *file, uint64_t *size, uint64_t *mtime)
+/*
+ * How a disk's file is known again: by when it was last written. A device does not tell: there the record knows which
+ * memory goes with it, until anything changes it.
+ */
+static void identity(const char *file, uint64_t *size, uint64_t *mtime, bool *device)
 {
+	struct dev *d = NULL;
+	struct err ignored;
 	struct stat st;
 
 	*size = *mtime = 0;
-	if (stat(file, &st) == 0 && S_ISREG(st.st_mode)) {
+	*device = false;
+	if (stat(file, &st) < 0)
+		return;
+	*device = S_ISBLK(st.st_mode);
+	if (S_ISREG(st.st_mode)) {
 		*size = (uint64_t)st.st_size;
 		*mtime = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+	} else if (*device && dev_open(file, O_RDONLY, &d, &ignored) == 0) {
+		*size = d->size;
+		dev_close(d);
 	}
+}
+
+/*
+ * What the guest has written, and when: a power cut must leave the files with the times that the manifest has, and QEMU
+ * flushes data alone, or (cache = unsafe) nothing.
+ */
+static int flush_disks(const struct fermata_vm *vm, struct err *e)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (!vm->def->disks[i].readonly && file_flush(fermata_vm_disk_file(vm, i), e) < 0)
+			return err_at(e, "%s", vm->def->disks[i].name);
+	return vm->def->nvram ? file_flush(vm->def->nvram, e) : 0;
 }
 
 /* What tells one saving from another. */
@@ -63,7 +88,8 @@ int memory_manifest(void *ctx, struct buf *b, struct err *e)
 	auto_buf struct buf text = { 0 };
 	struct json_out w;
 
-	if (file_read(def->path, DEF_TEXT_MAX, &text, e) < 0)
+	if (file_read(def->path, DEF_TEXT_MAX, &text, e) < 0 ||
+		(s->vm->rec->pending.op == PENDING_SAVE && flush_disks(s->vm, e) < 0))
 		return e->code;
 	json_out_init(&w, b, true);
 	json_obj(&w, NULL);
@@ -78,8 +104,9 @@ int memory_manifest(void *ctx, struct buf *b, struct err *e)
 	for (size_t i = 0; i < def->n_disks; i++) {
 		const char *file = fermata_vm_disk_file(s->vm, i);
 		uint64_t size, mtime;
+		bool device;
 
-		identity(file, &size, &mtime);
+		identity(file, &size, &mtime, &device);
 		json_obj(&w, NULL);
 		json_put_str(&w, "name", def->disks[i].name);
 		json_put_str(&w, "file", file);
@@ -120,11 +147,17 @@ static int check_disks(const struct fermata_vm *vm, const struct mem_in *in, str
 	json_each(d, json_get(json_root(in->manifest), "disks")) {
 		uint64_t size, mtime;
 		const char *file;
+		bool device;
 
 		if (n == def->n_disks || strcmp(json_str(json_get(d, "name"), ""), def->disks[n].name))
 			break;
 		file = fermata_vm_disk_file(vm, n);
-		identity(file, &size, &mtime);
+		identity(file, &size, &mtime, &device);
+		if (device && !def->disks[n].readonly && vm->rec->saved != json_uint(json_get(json_root(in->manifest), "nonce"), 0)) {
+			err_set(e, -ESTALE, "%s: the block device %s does not tell whether it has changed, and this memory was used "
+				"before, or the VM has run since", def->disks[n].name, file);
+			return err_hint(e, "restoring over it would destroy what is on it; --force does it all the same");
+		}
 		if (strcmp(json_str(json_get(d, "file"), ""), file) || json_uint(json_get(d, "size"), 1) != size ||
 			json_uint(json_get(d, "mtime-ns"), 1) != mtime) {
 			err_set(e, -ESTALE, "%s: %s has moved on since its memory was saved", def->disks[n].name, file);
@@ -211,6 +244,15 @@ static int write_memory(struct fermata_vm *vm, const char *path, bool direct, st
 	return mem_out_place(&o, e);
 }
 
+/* The memory is whole and has its name: the VM goes off, and is on record as what goes with the disks. */
+static int end_saved(struct fermata_vm *vm, struct err *e)
+{
+	if (life_kill(vm, e) < 0)
+		return e->code;
+	vm->rec->saved = nonce(vm->rec->pending.snap);
+	return pending_end(vm, e);
+}
+
 static int save(struct fermata_vm *vm, const char *path, const struct fermata_save *s, bool ran, struct err *e)
 {
 	struct saving m = { .vm = vm, .run = s->running || (ran && !s->paused) };
@@ -224,7 +266,7 @@ static int save(struct fermata_vm *vm, const char *path, const struct fermata_sa
 		return give_up(vm, ran, e);
 	if (write_memory(vm, path, s->direct, &m, ran, e) < 0) {
 		rc = give_up(vm, ran, e);
-	} else if (life_kill(vm, e) < 0 || pending_end(vm, e) < 0) {
+	} else if (end_saved(vm, e) < 0) {
 		e->code = FERMATA_PENDING;
 		rc = err_hint(e, "it is saved and on record; the next command ends the VM");
 	} else {
@@ -303,7 +345,7 @@ static int finish(struct fermata_vm *vm, bool run, struct err *e)
 
 	if (!managed)
 		return err_nomem(e, "restore");
-	if (!strcmp(vm->rec->pending.snap->memory, managed) && fermata_managed_remove(vm, e) < 0)
+	if (saved_forget(vm, e) < 0 || (!strcmp(vm->rec->pending.snap->memory, managed) && fermata_managed_remove(vm, e) < 0))
 		return e->code;
 	if (fermata_vm_kvm(vm, &k, e) < 0 || (run && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
@@ -392,10 +434,10 @@ static int recover_save(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	vm_notice(vm, "save to %s was cut off: %s", p->snap->memory,
 		done ? "it is now finished" : alive ? "the guest goes on" : "what it left is removed");
-	if (done ? life_kill(vm, e) < 0 : alive && memory_go_on(vm, p->run, e) < 0)
-		return e->code;
 	unlink(tmp);
-	return pending_end(vm, e);
+	if (done)
+		return end_saved(vm, e);
+	return alive && memory_go_on(vm, p->run, e) < 0 ? e->code : pending_end(vm, e);
 }
 
 int save_recover(struct fermata_vm *vm, struct err *e)

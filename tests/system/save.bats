@@ -267,3 +267,42 @@ flip() {
 	wait_until 60 said_since w "$from" '^boot'
 	[ ! -e "$FERMATA_ROOT/var/lib/fermata/w/managed.save" ]
 }
+
+# The witness VM w, with its second disk on a block device
+on_device() {
+	witness_vm w 2 size=16
+	truncate -s 16M "$FERMATA_ROOT/lv"
+	dev=$(losetup --show -f "$FERMATA_ROOT/lv" 2>/dev/null) || skip "there is no loop device"
+	sed -i -e "s|^file = .*w-vdb.qcow2|file = $dev|" -e '/^\[disk vdb\]/,/^$/s/^format = .*/format = raw/' "$FERMATA_ROOT/etc/fermata/w.conf"
+}
+
+@test "restore: over a block device a memory is used once, and never after the VM has run without it" {
+	on_device
+	vm_start w
+	wait_counter_above w 10
+	fermata save w "$FERMATA_ROOT/w.mem"
+	# A start that fails does not use it up.
+	mv "$FERMATA_ROOT/images/w-vda.qcow2" "$FERMATA_ROOT/away"
+	fails 1 "" restore "$FERMATA_ROOT/w.mem"
+	mv "$FERMATA_ROOT/away" "$FERMATA_ROOT/images/w-vda.qcow2"
+	from=$(mark w)
+	fermata restore "$FERMATA_ROOT/w.mem"
+	assert_one_instant w "$from"
+	fermata destroy w
+	# Only the device is left to tell.
+	sed -i '/^\[disk vda\]/,/^$/d' "$FERMATA_ROOT/etc/fermata/w.conf"
+	fermata start w --paused
+	fermata save w "$FERMATA_ROOT/d.mem"
+	fermata restore "$FERMATA_ROOT/d.mem"
+	fermata destroy w
+	fails 1 "block device" restore "$FERMATA_ROOT/d.mem"
+	fermata restore "$FERMATA_ROOT/d.mem" --force
+	fermata save w "$FERMATA_ROOT/e.mem"
+	fails 1 "block device" restore "$FERMATA_ROOT/d.mem"
+	fermata restore "$FERMATA_ROOT/e.mem"
+	fermata save w "$FERMATA_ROOT/e.mem"
+	fermata start w --paused
+	fermata destroy w
+	fails 1 "block device" restore "$FERMATA_ROOT/e.mem"
+	losetup -d "$dev"
+}

@@ -158,6 +158,7 @@ static void test_round_trip(void **state)
 	assert_int_equal(record_add(r, make(1, 0, "k1"), &e), 0);
 	assert_int_equal(record_add(r, make(4, 1, "k2 \xc3\xa4"), &e), 0);
 	r->next_id = 7;
+	r->saved = 1ull << 60;
 	r->current = 4;
 	d = record_disk_need(r, "vdb");
 	d->reclaim = true;
@@ -173,6 +174,7 @@ static void test_round_trip(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	again = load();
 	assert_int_equal(again->next_id, 7);
+	assert_int_equal(again->saved, 1ull << 60);
 	assert_int_equal(again->current, 4);
 	assert_int_equal(again->n_snaps, 2);
 	same(r->snaps[0], again->snaps[0]);

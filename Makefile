@@ -129,7 +129,7 @@ lib-y += kvm/spawn.o kvm/env.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/ali
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations
-lib-y += engine/host.o engine/vm.o engine/record.o engine/snap.o engine/chain.o engine/disks.o engine/life.o
+lib-y += engine/host.o engine/vm.o engine/definition.o engine/record.o engine/snap.o engine/chain.o engine/disks.o engine/life.o
 lib-y += engine/savevm.o engine/native.o engine/nvram.o engine/adopt.o engine/after.o engine/catalogue.o engine/recover.o
 lib-y += engine/create.o engine/remove.o engine/revert.o engine/overlay.o engine/diskshot.o engine/verify.o engine/revert_ext.o engine/remove_ext.o
 lib-y += engine/block_start.o engine/blockjob.o engine/block_off.o engine/images.o engine/output.o

@@ -38,7 +38,7 @@ void fermata_close(struct fermata *f);
 void fermata_on_notice(struct fermata *f, fermata_notice_fn *fn, void *ctx);
 void fermata_on_progress(struct fermata *f, fermata_progress_fn *fn, void *ctx);
 
-/* The names of all VMs that have a definition, sorted: each with its NUL, an empty one last. Caller frees. */
+/* The names of all VMs that have a definition or run, sorted: each with its NUL, an empty one last. Caller frees. */
 int fermata_names(struct fermata *f, char **names, struct err *e) MUST_CHECK;
 
 /* Where the host keeps the commit records, for checks of the host. Borrowed from @f. */
@@ -51,16 +51,21 @@ const char *fermata_run_dir(const struct fermata *f);
 enum fermata_access {
 	FERMATA_READ,  /* definition and record as they stand; takes no lock, changes nothing */
 	FERMATA_WRITE, /* takes the VM's lock and first finishes or undoes what is pending */
+	FERMATA_LOOK,  /* as READ, for what needs no record: a damaged one is not in the way */
+	FERMATA_STEER, /* as WRITE, for what concerns the running QEMU alone: nothing pending or damaged is in the way */
 };
 
 /*
  * @what: the command, for others who meet the lock. -ENOENT: no such VM (with the names that there are, if one is
- * near); -EINVAL: its definition is wrong; -EBUSY: another command holds the lock (waits up to 10 s for it);
+ * near); -EINVAL: its definition is wrong, and it does not run; -EBUSY: another command holds the lock (waits up to 10 s for it);
  * FERMATA_PENDING: recovery could not finish. @out: fermata_vm_close().
  */
 int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access access, const char *what,
 	struct fermata_vm **out, struct err *e) MUST_CHECK;
 void fermata_vm_close(struct fermata_vm *vm);
+
+/* What is wrong with the VM's definition or record although it could be opened; NULL: nothing. Borrowed. */
+const struct err *fermata_vm_trouble(const struct fermata_vm *vm);
 
 const struct def *fermata_vm_def(const struct fermata_vm *vm);
 const char *fermata_vm_name(const struct fermata_vm *vm);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/internal.h"
+#include "lib/file.h"
 #include "lib/own.h"
 
 int fermata_open(const char *root, struct fermata **out, struct err *e)
@@ -98,6 +99,25 @@ static int sort_names(const struct buf *list, size_t n, char **out, struct err *
 	return 0;
 }
 
+/* Those that run without a definition: it was removed since. */
+static void add_running(struct fermata *f, struct buf *list, size_t *n)
+{
+	DIR *dir = opendir(f->run_dir);
+	struct err bad_name;
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		auto_free char *conf = str_fmt("%s/%s.conf", f->conf_dir, d->d_name), *run = str_fmt("%s/%s", f->run_dir, d->d_name);
+
+		if (def_check_name(d->d_name, &bad_name) < 0 || !conf || !run || file_exists(conf) || !kvm_pid(run))
+			continue;
+		buf_add(list, d->d_name, strlen(d->d_name) + 1);
+		++*n;
+	}
+	if (dir)
+		closedir(dir);
+}
+
 int fermata_names(struct fermata *f, char **names, struct err *e)
 {
 	auto_buf struct buf list = { 0 };
@@ -121,6 +141,7 @@ int fermata_names(struct fermata *f, char **names, struct err *e)
 	}
 	if (dir)
 		closedir(dir);
+	add_running(f, &list, &n);
 	if (buf_check(&list, "list the VMs", e) < 0)
 		return e->code;
 	return sort_names(&list, n, names, e);

@@ -34,9 +34,20 @@ struct fermata_vm {
 	bool live;          /* a checkpoint is to be taken while the guest runs */
 	enum fermata_way way;
 	bool handover;      /* an instant checkpoint takes the memory's own file */
+	struct err trouble; /* what is wrong with the definition or the record, where that is not in the way; code 0: nothing */
 	struct kvm *kvm;
 	struct kvm_caps *caps;
 };
+
+/* ---- definition.c ---- */
+
+int no_such_vm(struct fermata *f, const char *name, struct err *e);
+
+/* Whether there is such a VM: it has a definition, or runs. -ENOENT. */
+int definition_there(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* Read it into @vm; while the VM runs and its file is broken or gone, what it was started with, and vm->trouble says so. */
+int definition_read(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 #define CALL_MS  10000  /* an ordinary QMP command */
 #define START_MS 60000  /* QEMU's own start */

@@ -297,6 +297,18 @@ int record_load(const char *path, struct record **out, struct err *e)
 	return 0;
 }
 
+int record_none(const char *path, struct record **out, struct err *e)
+{
+	__attribute__((cleanup(record_freep))) struct record *r = calloc(1, sizeof *r);
+
+	if (!r || !(r->path = strdup(path)))
+		return err_nomem(e, "read the record");
+	r->next_id = 1;
+	r->none = true;
+	*out = take_ptr(&r);
+	return 0;
+}
+
 static void write_snap(struct json_out *w, const char *key, const struct fermata_snap *s)
 {
 	json_obj(w, key);
@@ -363,6 +375,8 @@ int record_save(struct record *r, struct err *e)
 	auto_buf struct buf b = { 0 };
 	struct json_out w;
 
+	if (r->none)
+		return err_set(e, -EPROTO, "the commit record %s cannot be read, and is not written over", r->path);
 	json_out_init(&w, &b, false);
 	json_obj(&w, NULL);
 	json_put_uint(&w, "version", RECORD_VERSION);

@@ -63,6 +63,7 @@ struct record_boot {
 
 struct record {
 	char *path;
+	bool none; /* it stands for one that cannot be read, and is never saved */
 	uint64_t next_id;
 	uint64_t current; /* id of the snapshot that the present stands on, or 0 */
 	struct fermata_snap **snaps; /* in the order of their ids */
@@ -81,6 +82,9 @@ struct record {
 
 /* Read the record at @path; an empty one when there is no such file. -EPROTO: damaged, with where. */
 int record_load(const char *path, struct record **out, struct err *e) MUST_CHECK;
+
+/* An empty one in the place of the record at @path, which cannot be read. */
+int record_none(const char *path, struct record **out, struct err *e) MUST_CHECK;
 
 /* Write it whole. Commit point: the rename in file_replace(). */
 int record_save(struct record *r, struct err *e) MUST_CHECK;

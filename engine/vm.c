@@ -15,34 +15,21 @@
 #define LOCK_WAIT_MS  10000
 #define STATUS_WAIT_MS 500
 
-static int no_such_vm(struct fermata *f, const char *name, struct err *e)
+/* @lenient: a record that cannot be read is trouble, but not in the way of what does not need it. */
+static int read_files(struct fermata_vm *vm, bool lenient, struct err *e)
 {
-	auto_free char *names = NULL;
-	struct err ignored;
-
-	err_set(e, -ENOENT, "%s: there is no such VM (no %s/%s.conf)", name, f->conf_dir, name);
-	if (fermata_names(f, &names, &ignored) < 0)
-		return e->code;
-	for (const char *n = names; *n; n += strlen(n) + 1)
-		if (text_distance(n, name) <= 2)
-			return err_hint(e, "did you mean '%s'?", n);
-	return err_hint(e, "'fermata list --all' shows the VMs that there are");
-}
-
-static int read_files(struct fermata_vm *vm, struct err *e)
-{
-	auto_free char *conf = str_fmt("%s/%s.conf", vm->host->conf_dir, vm->name);
 	auto_free char *state = str_fmt("%s/state.json", vm->state_dir);
 
-	if (!conf || !state)
+	if (!state)
 		return err_nomem(e, "open a VM");
-	if (!file_exists(conf))
-		return no_such_vm(vm->host, vm->name, e);
-	if (def_read(conf, vm->name, &vm->def, e) < 0)
+	if (definition_read(vm, e) < 0)
 		return e->code;
-	if (vm->def->nvram_format == FORMAT_QCOW2)
-		vm->nvram = (struct def_disk){ .name = KVM_NODE_NVRAM, .file = vm->def->nvram, .format = FORMAT_QCOW2 };
-	return record_load(state, &vm->rec, e);
+	if (record_load(state, &vm->rec, e) == 0)
+		return 0;
+	if (!lenient)
+		return e->code;
+	vm->trouble = *e;
+	return record_none(state, &vm->rec, e);
 }
 
 static int take_lock(struct fermata_vm *vm, const char *what, struct err *e)
@@ -54,6 +41,35 @@ static int take_lock(struct fermata_vm *vm, const char *what, struct err *e)
 	if (dir_make(vm->run_dir, 0700, e) < 0 || dir_make(vm->state_dir, 0700, e) < 0 ||
 		lock_take(path, what, LOCK_WAIT_MS, &vm->lock, e) < 0)
 		return err_at(e, "%s", vm->name);
+	return 0;
+}
+
+/* What earlier commands left: finished or undone. */
+static int settle(struct fermata_vm *vm, struct err *e)
+{
+	record_clean(vm->rec);
+	if (!vm_alive(vm))
+		kvm_clean(vm->run_dir);
+	if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || (CONFIG_MEMORY && standby_recover(vm, e) < 0) ||
+		trash_empty(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
+	return 0;
+}
+
+static int open_locked(struct fermata_vm *vm, bool steer, const char *what, struct err *e)
+{
+	/* The record is read under the lock, or another command could replace it in between. */
+	if (take_lock(vm, what, e) < 0 || read_files(vm, steer, e) < 0)
+		return e->code;
+	if (vm->trouble.code)
+		vm_notice(vm, "%s", vm->trouble.msg);
+	if (vm->rec->none || settle(vm, e) == 0)
+		return 0;
+	if (!steer)
+		return e->code;
+	/* Whatever is pending stays so: what runs can be asked and stopped. */
+	vm_notice(vm, "%s", e->msg);
+	vm_ask_anew(vm);
 	return 0;
 }
 
@@ -80,24 +96,11 @@ int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access acc
 	vm->state_dir = str_fmt("%s/%s", f->state_dir, name);
 	if (!vm->name || !vm->run_dir || !vm->state_dir)
 		return err_nomem(e, "open a VM");
-	if (access == FERMATA_READ) {
-		if (read_files(vm, e) < 0)
+	if (access == FERMATA_READ || access == FERMATA_LOOK) {
+		if (read_files(vm, access == FERMATA_LOOK, e) < 0)
 			return e->code;
-	} else {
-		auto_free char *conf = str_fmt("%s/%s.conf", f->conf_dir, name);
-
-		/* A mistyped name must not leave folders behind: ask before the lock makes them. */
-		if (conf && !file_exists(conf))
-			return no_such_vm(f, name, e);
-		/* The record is read under the lock, or another command could replace it in between. */
-		if (take_lock(vm, what, e) < 0 || read_files(vm, e) < 0)
-			return e->code;
-		record_clean(vm->rec);
-		if (!vm_alive(vm))
-			kvm_clean(vm->run_dir);
-		if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 ||
-			(CONFIG_MEMORY && standby_recover(vm, e) < 0) || trash_empty(vm, e) < 0)
-			return err_at(e, "%s", vm->name);
+	} else if (definition_there(vm, e) < 0 || open_locked(vm, access == FERMATA_STEER, what, e) < 0) {
+		return e->code; /* a mistyped name has left no folders behind: it was asked for before the lock made them */
 	}
 	*out = take_ptr(&vm);
 	return 0;
@@ -275,10 +278,22 @@ static void set_state(struct fermata_status *st, const char *status)
 		}
 }
 
+/* QEMU does not say how its guest is: another command has the monitor, or it hangs. */
+static int silent(const struct fermata_vm *vm, struct fermata_status *st)
+{
+	auto_free char *lock = str_fmt("%s/lock", vm->run_dir);
+
+	st->state = FERMATA_RUNNING;
+	if (!lock || !lock_holder(lock, st->reason, sizeof st->reason))
+		snprintf(st->reason, sizeof st->reason, "QEMU does not answer");
+	return 0;
+}
+
 int fermata_vm_status(struct fermata_vm *vm, struct fermata_status *st, struct err *e)
 {
 	char status[KVM_STATUS_MAX];
 	auto_free char *path = str_fmt("%s/pid", vm->run_dir);
+	struct deadline d;
 	struct err busy;
 
 	*st = (struct fermata_status){ .state = FERMATA_SHUTOFF, .pid = kvm_pid(vm->run_dir) };
@@ -290,19 +305,12 @@ int fermata_vm_status(struct fermata_vm *vm, struct fermata_status *st, struct e
 			snprintf(st->reason, sizeof st->reason, "%s", file_exists(path) ? "shutdown" : "unknown");
 		return 0;
 	}
-	if (!vm->kvm && kvm_open(vm->run_dir, deadline_in(STATUS_WAIT_MS), &vm->kvm, &busy) < 0) {
-		auto_free char *lock = str_fmt("%s/lock", vm->run_dir);
-
-		st->state = FERMATA_RUNNING;
-		if (!lock || !lock_holder(lock, st->reason, sizeof st->reason))
-			snprintf(st->reason, sizeof st->reason, "QEMU does not answer");
-		return 0;
-	}
-	if (kvm_status(vm->kvm, status, e) < 0) {
-		if (vm_alive(vm))
-			return err_at(e, "%s", vm->name);
+	d = deadline_in(STATUS_WAIT_MS);
+	if ((!vm->kvm && kvm_open(vm->run_dir, d, &vm->kvm, &busy) < 0) || kvm_status_by(vm->kvm, d, status, &busy) < 0) {
 		vm_hang_up(vm);
-		return fermata_vm_status(vm, st, e);
+		if (!vm_alive(vm))
+			return fermata_vm_status(vm, st, e); /* it has ended meanwhile */
+		return silent(vm, st);
 	}
 	set_state(st, status);
 	/* QEMU knows its own stops best; "running" and "paused" it does not explain. */

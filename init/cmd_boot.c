@@ -57,6 +57,21 @@ const struct cmd cmd_mark_good = { "mark-good", "VM [NAME]", "domain name", "cle
 static const char *status_output;
 static const struct opt status_opts[] = { OPT_OUTPUT(status_output), { 0 } };
 
+/* One that cannot be told of has its place all the same. */
+static void status_unknown(const char *name, const struct err *why, struct table *t, struct json_out *w)
+{
+	table_cell(t, name);
+	table_cell(t, "unknown");
+	for (int i = 2; i < 5; i++)
+		table_cell(t, "-");
+	table_cell(t, why->msg);
+	json_obj(w, NULL);
+	json_put_str(w, "name", name);
+	json_put_str(w, "state", "unknown");
+	json_put_str(w, "error", why->msg);
+	json_obj_end(w);
+}
+
 static int status_one(const char *name, struct table *t, struct json_out *w, struct err *e)
 {
 	auto_vm struct fermata_vm *vm = NULL;
@@ -64,8 +79,10 @@ static int status_one(const char *name, struct table *t, struct json_out *w, str
 	struct fermata_status st;
 	char since[CLOCK_DATE_MAX] = "-";
 
-	if (vm_get(name, FERMATA_READ, "boot-status", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0)
+	if (vm_get(name, FERMATA_READ, "boot-status", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0) {
+		status_unknown(name, e, t, w);
 		return e->code;
+	}
 	fermata_boot_look(vm, &b);
 	if (b.since)
 		clock_fmt_date(b.since, since);
@@ -99,6 +116,7 @@ static int run_boot_status(int argc, char **argv, struct err *e)
 	auto_free char *names = NULL;
 	auto_buf struct buf b = { 0 };
 	struct json_out w;
+	struct err also, print;
 	struct table t;
 	bool json;
 	int rc = 0;
@@ -108,13 +126,17 @@ static int run_boot_status(int argc, char **argv, struct err *e)
 	table_init(&t, ARRAY_SIZE(head), head);
 	json_out_init(&w, &b, true);
 	json_arr(&w, NULL);
-	if (argc)
-		rc = status_one(argv[0], &t, &w, e);
-	for (const char *n = names; !argc && rc == 0 && *n; n += strlen(n) + 1)
-		rc = status_one(n, &t, &w, e);
+	if (argc && status_one(argv[0], &t, &w, e) < 0)
+		rc = e->code;
+	/* One bad VM hides no other: the first is the exit status. */
+	for (const char *n = names; !argc && *n; n += strlen(n) + 1)
+		if (status_one(n, &t, &w, rc < 0 ? &also : e) < 0 && rc == 0)
+			rc = e->code;
 	json_arr_end(&w);
-	if (rc == 0)
-		rc = json ? cmd_put_json(&b, e) : table_print(&t, stdout, e);
+	if (!(argc && rc < 0) && (json ? cmd_put_json(&b, &print) : table_print(&t, stdout, &print)) < 0) {
+		*e = print;
+		rc = e->code;
+	}
 	table_done(&t);
 	return rc;
 }

@@ -26,7 +26,7 @@ static int run_dominfo(int argc, char **argv, struct err *e)
 	bool json;
 
 	(void)argc;
-	if (cmd_output_json(output, &json, e) < 0 || vm_get(argv[0], FERMATA_READ, "dominfo", &vm, e) < 0 ||
+	if (cmd_output_json(output, &json, e) < 0 || vm_get(argv[0], FERMATA_LOOK, "dominfo", &vm, e) < 0 ||
 		fermata_vm_status(vm, &st, e) < 0)
 		return e->code;
 	def = fermata_vm_def(vm);

@@ -22,43 +22,60 @@ static const struct opt list_opts[] = {
 	{ 0 },
 };
 
-/* One VM: a row of the table, a line, or an object. A definition that cannot be read is shown, not hidden. */
-static int list_one(struct fermata *host, const char *name, struct table *t, struct json_out *w, struct err *e)
+/* What is known of one VM. One that is broken is shown, not hidden, and never in the way of others. */
+struct listed {
+	struct fermata_status st;
+	const char *state; /* in words */
+	struct err trouble;
+};
+
+static void look_at(struct fermata *host, const char *name, struct listed *l)
 {
-	struct fermata_status st = { .state = FERMATA_SHUTOFF };
+	const struct err *trouble;
 	struct fermata_vm *vm;
-	struct err broken = { 0 };
-	bool ok = fermata_vm_open(host, name, FERMATA_READ, "list", &vm, &broken) == 0;
 
-	if (ok) {
-		int rc = fermata_vm_status(vm, &st, e);
-
-		fermata_vm_close(vm);
-		if (rc < 0)
-			return e->code;
+	*l = (struct listed){ .st = { .state = FERMATA_SHUTOFF } };
+	if (fermata_vm_open(host, name, FERMATA_LOOK, "list", &vm, &l->trouble) < 0) {
+		l->state = "invalid definition";
+		return;
 	}
-	if (st.pid ? list_args.inactive : !list_args.all && !list_args.inactive)
-		return 0;
+	trouble = fermata_vm_trouble(vm);
+	if (trouble)
+		l->trouble = *trouble;
+	if (fermata_vm_status(vm, &l->st, &l->trouble) < 0)
+		l->state = "unknown";
+	else
+		l->state = trouble && !l->st.pid ? "damaged record" : fermata_state_name(l->st.state);
+	fermata_vm_close(vm);
+}
+
+/* A row of the table, a line, or an object. */
+static void list_one(struct fermata *host, const char *name, struct table *t, struct json_out *w)
+{
+	struct listed l;
+
+	look_at(host, name, &l);
+	if (l.st.pid ? list_args.inactive : !list_args.all && !list_args.inactive)
+		return;
 	if (w) {
 		json_obj(w, NULL);
 		json_put_str(w, "name", name);
-		json_put_str(w, "state", ok ? fermata_state_name(st.state) : "invalid");
-		if (st.pid)
-			json_put_int(w, "pid", st.pid);
-		if (!ok)
-			json_put_str(w, "error", broken.msg);
+		json_put_str(w, "state", l.trouble.msg[0] && !l.st.pid ? "invalid" : l.state);
+		if (l.st.pid)
+			json_put_int(w, "pid", l.st.pid);
+		if (l.trouble.msg[0])
+			json_put_str(w, "error", l.trouble.msg);
 		json_obj_end(w);
 	} else if (list_args.name) {
 		puts(name);
 	} else {
-		if (st.pid)
-			table_cellf(t, "%d", (int)st.pid);
+		if (l.st.pid)
+			table_cellf(t, "%d", (int)l.st.pid);
 		else
 			table_cell(t, "-");
 		table_cell(t, name);
-		table_cell(t, ok ? fermata_state_name(st.state) : "invalid definition");
+		table_cell(t, l.state);
 	}
-	return 0;
 }
 
 static int run_list(int argc, char **argv, struct err *e)
@@ -79,12 +96,12 @@ static int run_list(int argc, char **argv, struct err *e)
 	table_init(&t, 3, head);
 	json_out_init(&w, &b, true);
 	json_arr(&w, NULL);
-	for (const char *n = names; rc == 0 && *n; n += strlen(n) + 1)
-		rc = list_one(host, n, &t, json ? &w : NULL, e);
+	for (const char *n = names; *n; n += strlen(n) + 1)
+		list_one(host, n, &t, json ? &w : NULL);
 	json_arr_end(&w);
-	if (rc == 0 && json) {
+	if (json) {
 		rc = cmd_put_json(&b, e);
-	} else if (rc == 0 && !list_args.name) {
+	} else if (!list_args.name) {
 		rc = table_print(&t, stdout, e);
 		putchar('\n');
 	}
@@ -171,7 +188,7 @@ static int do_shutdown(struct fermata_vm *vm, struct err *e)
 static int run_shutdown(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "shutdown", do_shutdown, e);
+	return vm_steer(argv[0], "shutdown", do_shutdown, e);
 }
 
 const struct cmd cmd_shutdown = { "shutdown", "VM", "domain", "ask the guest to power off", NULL, shutdown_opts, 1, 1,
@@ -216,7 +233,7 @@ static int do_destroy(struct fermata_vm *vm, struct err *e)
 static int run_destroy(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "destroy", do_destroy, e);
+	return vm_steer(argv[0], "destroy", do_destroy, e);
 }
 
 const struct cmd cmd_destroy = { "destroy", "VM", "domain", "pull the plug", NULL, destroy_opts, 1, 1, run_destroy };
@@ -285,7 +302,7 @@ static int run_domstate(int argc, char **argv, struct err *e)
 	struct fermata_status st;
 
 	(void)argc;
-	if (vm_get(argv[0], FERMATA_READ, "domstate", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0)
+	if (vm_get(argv[0], FERMATA_LOOK, "domstate", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0)
 		return e->code;
 	if (state_args.reason)
 		printf("%s (%s)\n\n", fermata_state_name(st.state), st.reason);
@@ -338,7 +355,7 @@ static int do_thaw(struct fermata_vm *vm, struct err *e)
 static int run_thaw(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "domfsthaw", do_thaw, e);
+	return vm_steer(argv[0], "domfsthaw", do_thaw, e);
 }
 
 const struct cmd cmd_domfsthaw = { "domfsthaw", "VM", "domain", "thaw the guest's file systems", NULL, NULL, 1, 1, run_thaw };
@@ -349,7 +366,7 @@ static int run_recover(int argc, char **argv, struct err *e)
 {
 	auto_host struct fermata *host = NULL;
 	auto_free char *names = NULL;
-	struct err first = { 0 };
+	struct err last = { 0 };
 
 	if (argc) {
 		auto_vm struct fermata_vm *vm = NULL;
@@ -361,12 +378,18 @@ static int run_recover(int argc, char **argv, struct err *e)
 	for (const char *n = names; *n; n += strlen(n) + 1) {
 		auto_vm struct fermata_vm *vm = NULL;
 
-		if (vm_get(n, FERMATA_WRITE, "recover", &vm, e) < 0 && !first.code)
-			first = *e;
+		if (vm_get(n, FERMATA_WRITE, "recover", &vm, e) == 0)
+			continue;
+		/* The last one is main()'s to tell. What is pending counts more than what was refused. */
+		if (last.code)
+			fprintf(stderr, "fermata: %s\n", last.msg);
+		if (last.code == FERMATA_PENDING)
+			e->code = FERMATA_PENDING;
+		last = *e;
 	}
-	if (first.code)
-		*e = first;
-	return first.code;
+	if (last.code)
+		*e = last;
+	return last.code;
 }
 
 const struct cmd cmd_recover = { "recover", "[VM]", "domain", "finish or undo what a command that was cut off left",

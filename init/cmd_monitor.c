@@ -84,7 +84,7 @@ static int run_monitor(int argc, char **argv, struct err *e)
 
 	if (mon_args.hmp && mon_args.pretty)
 		return err_set(e, ERR_USAGE, "--hmp and --pretty exclude each other");
-	if (join(argc, argv, &command, e) < 0 || vm_get(argv[0], FERMATA_WRITE, "qemu-monitor-command", &vm, e) < 0 ||
+	if (join(argc, argv, &command, e) < 0 || vm_get(argv[0], FERMATA_STEER, "qemu-monitor-command", &vm, e) < 0 ||
 		fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
 	if ((mon_args.hmp ? ask_hmp(kvm_mon(k), command.p, e) : ask_monitor(kvm_mon(k), command.p, e)) < 0)
@@ -116,7 +116,7 @@ static int run_agent(int argc, char **argv, struct err *e)
 	struct kvm *k;
 	int fd;
 
-	if (join(argc, argv, &command, e) < 0 || vm_get(argv[0], FERMATA_WRITE, "qemu-agent-command", &vm, e) < 0 ||
+	if (join(argc, argv, &command, e) < 0 || vm_get(argv[0], FERMATA_STEER, "qemu-agent-command", &vm, e) < 0 ||
 		fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
 	d = deadline_in(agent_args.timeout_ms);
@@ -211,7 +211,7 @@ static int run_console(int argc, char **argv, struct err *e)
 	int rc;
 
 	(void)argc;
-	if (vm_get(argv[0], FERMATA_READ, "console", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0)
+	if (vm_get(argv[0], FERMATA_LOOK, "console", &vm, e) < 0 || fermata_vm_status(vm, &st, e) < 0)
 		return e->code;
 	if (!st.pid) {
 		err_set(e, -ESRCH, "%s: the VM is not running", argv[0]);

@@ -97,6 +97,15 @@ void vm_put(struct fermata_vm **vm)
 	host_put(&host);
 }
 
+int vm_steer(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+
+	if (vm_get(name, FERMATA_STEER, what, &vm, e) < 0)
+		return e->code;
+	return fn(vm, e);
+}
+
 int vm_do(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e)
 {
 	auto_vm struct fermata_vm *vm = NULL;

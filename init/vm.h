@@ -23,6 +23,9 @@ int host_get(struct fermata **out, struct err *e) MUST_CHECK;
 void host_put(struct fermata **host);
 #define auto_host __attribute__((cleanup(host_put)))
 
+/* As vm_do(), for what is told to the running QEMU alone: nothing pending or damaged is in its way. */
+int vm_steer(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e) MUST_CHECK;
+
 /* Open for writing, do @fn, close: most commands that change a VM. */
 int vm_do(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e) MUST_CHECK;
 

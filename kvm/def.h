@@ -42,6 +42,7 @@ struct def_net {
 struct def {
 	char *name;
 	char *path; /* of the definition */
+	char *text; /* all of it, as it was read */
 	uint64_t memory; /* bytes */
 	unsigned vcpus;
 	char *machine;
@@ -82,6 +83,9 @@ struct def {
  * missing disk file key or format: -EINVAL as "FILE:LINE: what"; -ENOENT when the file is not there.
  */
 int def_read(const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+
+/* The same from @file, a copy of what was at @path: that is what errors name and relative paths begin at. */
+int def_read_as(const char *file, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
 void def_free(struct def *def);
 
 struct def_disk *def_disk_find(const struct def *def, const char *name);

@@ -117,6 +117,25 @@ static int make_memory(struct start *s, struct err *e)
 	return u && fchown(fd, u->uid, u->gid) < 0 ? err_sys(e, errno, "cannot give the guest's memory to its user") : 0;
 }
 
+/* What it is started with is known for as long as it runs, whatever becomes of the definition's file. */
+static int keep_definition(const struct start *s, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/" RUN_DEF, s->spec->run_dir);
+	const char *text = s->spec->def->text ? s->spec->def->text : "";
+	auto_fd int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+
+	if (!path)
+		return err_nomem(e, "start QEMU");
+	return fd < 0 ? err_sys(e, errno, "cannot create %s", path) : io_write_full(fd, text, strlen(text), path, e);
+}
+
+int kvm_definition(const char *run_dir, const char *path, const char *name, struct def **def, struct err *e)
+{
+	auto_free char *kept = str_fmt("%s/" RUN_DEF, run_dir);
+
+	return kept ? def_read_as(kept, path, name, def, e) : err_nomem(e, "read a definition");
+}
+
 /* Everything that QEMU will inherit. */
 static int prepare(struct start *s, struct err *e)
 {
@@ -126,7 +145,7 @@ static int prepare(struct start *s, struct err *e)
 
 	if (!log)
 		return err_nomem(e, "start QEMU");
-	if (dir_make(dir, 0755, e) < 0)
+	if (dir_make(dir, 0755, e) < 0 || keep_definition(s, e) < 0)
 		return e->code;
 	for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
 		if ((i != KVM_FD_AGENT - 3 || s->spec->def->agent) && run_listen(dir, names[i], &s->fds[i], e) < 0)
@@ -276,10 +295,15 @@ void kvm_last_words(const struct kvm *k, const char *run_dir, struct err *e)
 
 int kvm_status(struct kvm *k, char status[KVM_STATUS_MAX], struct err *e)
 {
+	return kvm_status_by(k, deadline_in(ASK_MS), status, e);
+}
+
+int kvm_status_by(struct kvm *k, struct deadline d, char status[KVM_STATUS_MAX], struct err *e)
+{
 	auto_json struct json_doc *reply = NULL;
 	const char *s;
 
-	if (mon_call(k->mon, "query-status", NULL, deadline_in(ASK_MS), &reply, e) < 0 ||
+	if (mon_call(k->mon, "query-status", NULL, d, &reply, e) < 0 ||
 		json_need_str(json_root(reply), "status", &s, e) < 0)
 		return e->code;
 	snprintf(status, KVM_STATUS_MAX, "%s", s);

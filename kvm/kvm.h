@@ -122,6 +122,9 @@ int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, 
  */
 pid_t kvm_pid(const char *run_dir);
 
+/* The definition that the running QEMU of @run_dir was started with; @path: where its file was. def_free(). */
+int kvm_definition(const char *run_dir, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+
 /* Remove pid and sockets of a QEMU that is dead. Only with the VM's lock held. */
 void kvm_clean(const char *run_dir);
 
@@ -161,6 +164,7 @@ int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct 
 /* QMP query-status: "running", "paused", "io-error", "restore-vm", ... @status: 32 bytes. */
 #define KVM_STATUS_MAX 32
 int kvm_status(struct kvm *k, char status[KVM_STATUS_MAX], struct err *e) MUST_CHECK;
+int kvm_status_by(struct kvm *k, struct deadline d, char status[KVM_STATUS_MAX], struct err *e) MUST_CHECK;
 
 /* QMP cont/stop; return when query-status agrees. cont retries while QEMU says that a migration is being finished. */
 int kvm_cont(struct kvm *k, struct deadline d, struct err *e) MUST_CHECK;

@@ -107,7 +107,7 @@ compile = $(CC) $(CPPFLAGS) $(sysinc) -std=gnu11 $(WARN) $(CFLAGS) $(hard) $(sec
 # ---- the house: what each room is made of ----------------------------------------------------------------
 # lib: what every room may use
 lib-y += lib/err.o lib/buf.o lib/clock.o
-lib-y += lib/dev.o lib/dev_file.o lib/file.o lib/lock.o lib/text.o lib/table.o
+lib-y += lib/dev.o lib/dev_file.o lib/file.o lib/lock.o lib/text.o lib/table.o lib/say.o
 lib-y += lib/json.o lib/ini.o
 
 # qcow2: images, as files

@@ -167,7 +167,7 @@ static int switch_frozen(struct fermata_vm *vm, const struct disks *ds, const st
 		if (agent_thaw(a, deadline_in(THAW_MS), NULL, &also) < 0) {
 			/* Let go of the child: it has the same connection and tries on. The snapshot is what it is. */
 			vm_notice(vm, "cannot thaw the guest yet: %s", also.msg);
-			close(guard.fd);
+			kvm_guard_leave(&guard);
 			return rc;
 		}
 		vm->frozen_ms = clock_mono_ms() - from;

@@ -214,12 +214,18 @@ int memory_save(struct fermata_vm *vm, struct mem_out *o, int (*manifest)(void *
 	return mem_out_seal(o, &text, e);
 }
 
+/* QEMU stops the guest for it. When the pipe breaks it gives up and lets the guest go on, so nothing is to be recovered. */
 int memory_dump(struct fermata_vm *vm, struct mem_out *o, struct err *e)
 {
-	if (run(vm, "Dump", "dump-guest-memory", "{\"paging\":false,\"protocol\":\"fd:fermata\",\"detach\":true}", "query-dump", o,
-		    e) < 0)
+	struct kvm_guard guard;
+	int rc;
+
+	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
 		return e->code;
-	return mem_out_seal(o, NULL, e);
+	rc = run(vm, "Dump", "dump-guest-memory", "{\"paging\":false,\"protocol\":\"fd:fermata\",\"detach\":true}", "query-dump", o,
+		e);
+	kvm_guard_end(&guard);
+	return rc < 0 ? rc : mem_out_seal(o, NULL, e);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------ */

@@ -214,6 +214,21 @@ static int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct
 	return pending(e);
 }
 
+/* A guest that waits for its "cont" does not wait for ours alone. */
+static int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
+	bool ran, struct err *e)
+{
+	struct kvm_guard guard;
+	struct err also;
+	int rc;
+
+	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	rc = load_live(vm, s, ds, on, vmstate, ran, e);
+	kvm_guard_end(&guard);
+	return rc;
+}
+
 /* Off: the present is kept under the guard until the checkpoint has loaded. */
 static int load_off(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
 {
@@ -296,7 +311,7 @@ static int revert(struct fermata_vm *vm, const struct fermata_snap *s, const str
 		return e->code;
 	if (!memory)
 		return apply_disks(vm, r, e);
-	return alive ? load_live(vm, p.snap, &ds, on, vmstate, ran, e) : load_off(vm, p.snap, r->force, e);
+	return alive ? load_guarded(vm, p.snap, &ds, on, vmstate, ran, e) : load_off(vm, p.snap, r->force, e);
 }
 
 int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char *name, struct err *e)

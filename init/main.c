@@ -8,6 +8,7 @@
 #include "engine/fermata.h"
 #include "init/cmd.h"
 #include "lib/own.h"
+#include "lib/say.h"
 
 static const char *root = "";
 static const char *prefix = "fermata"; /* how what runs was called */
@@ -167,6 +168,7 @@ int main(int argc, char **argv)
 		rc = dispatch(commands, 1, (char *[]){ "init", NULL }, &e); /* the words are the kernel's */
 	else if (rc > 0)
 		rc = dispatch(CONFIG_IMG && who == name ? enter_img(name) : commands, argc - skip, argv + skip, &e);
+	say_rest();
 	if (rc < 0) {
 		fflush(stdout);
 		return report(who, &e);

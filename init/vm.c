@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "init/cmd.h"
+#include "lib/buf.h"
+#include "lib/say.h"
 #include "lib/text.h"
 
 /* One host serves the whole run of a command. */
@@ -12,8 +14,12 @@ static unsigned users;
 
 static void notice(void *ctx, const char *vm, const char *text)
 {
+	auto_buf struct buf b = { 0 };
+
 	(void)ctx;
-	fprintf(stderr, "fermata: %s: %s\n", vm, text);
+	buf_addf(&b, "fermata: %s: %s\n", vm, text);
+	if (!b.oom)
+		say(b.p, b.n);
 }
 
 static void show_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
@@ -38,6 +44,7 @@ int host_get(struct fermata **out, struct err *e)
 void host_put(struct fermata **host)
 {
 	if (*host && --users == 0) {
+		say_rest();
 		fermata_close(the_host);
 		the_host = NULL;
 	}
@@ -50,6 +57,9 @@ int vm_get(const char *name, enum fermata_access access, const char *what, struc
 
 	if (host_get(&host, e) < 0)
 		return e->code;
+	/* A reader of what we say who goes away does not end what has begun. */
+	if (access == FERMATA_WRITE)
+		signal(SIGPIPE, SIG_IGN);
 	if (fermata_vm_open(host, name, access, what, out, e) == 0)
 		return 0;
 	host_put(&host);
@@ -66,11 +76,14 @@ static void on_signal(int sig)
 
 void call_off_on_signal(void)
 {
-	struct sigaction a = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction a = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, was;
 
 	fermata_on_cancel(the_host, &interrupted);
-	sigaction(SIGINT, &a, NULL);
-	sigaction(SIGTERM, &a, NULL);
+	for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+		/* What is ignored, by nohup or behind an "&", stays so. */
+		if (sigaction(ends[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+			sigaction(ends[i], &a, NULL);
 }
 
 int vm_get_long(const char *name, const char *what, struct fermata_vm **out, struct err *e)

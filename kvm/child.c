@@ -22,6 +22,7 @@ pid_t kvm_child_start(int (*fn)(void *ctx), void *ctx)
 
 static int become(void *words)
 {
+	signal(SIGPIPE, SIG_DFL); /* what we ignore is our own affair */
 	execvp(*(char **)words, words);
 	fprintf(stderr, "fermata: cannot run %s: %s\n", *(char **)words, strerror(errno));
 	return 127;

@@ -2,6 +2,7 @@
 #ifndef KVM_KVM_H
 #define KVM_KVM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -210,18 +211,27 @@ int kvm_memory_free(uint64_t *bytes, struct err *e) MUST_CHECK;
 struct kvm_guard {
 	int fd;
 	pid_t pid;
+	sigset_t was; /* what was blocked before */
 };
 int kvm_guard_start(const char *run_dir, int agent_fd, uint64_t frozen_ms, struct kvm_guard *g, struct err *e) MUST_CHECK;
 
 /*
  * A child that calls @fn if this process dies before kvm_guard_end(). In it all our descriptors are closed, signals are
- * ignored, and memory is as it was here.
+ * ignored, and memory is as it was here. The guest waits for this process meanwhile: ^Z and whatever else a terminal stops a
+ * program with comes only after kvm_guard_end(), and one that is stopped all the same (SIGSTOP) the child kills after two
+ * seconds.
  */
 int kvm_guard_call(void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
 
 /* The same, and the child keeps @fd (-1: none), in it KVM_GUARD_FD. */
 #define KVM_GUARD_FD 4
 int kvm_guard_call_with(int fd, void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
+
+/* The same for a process that no guest waits for: it may be stopped. */
+int kvm_guard_death(void (*fn)(void *ctx), void *ctx, struct kvm_guard *g, struct err *e) MUST_CHECK;
+
+/* What the child is for has come: it goes on by itself. */
+void kvm_guard_leave(struct kvm_guard *g);
 
 /* All is well: tell the child and reap it. */
 void kvm_guard_end(struct kvm_guard *g);

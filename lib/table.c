@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/say.h"
 #include "lib/text.h"
 
 #define MAX_COLS 12
@@ -85,13 +86,16 @@ void progress(const char *label, uint64_t done, uint64_t total)
 {
 	if (!wanted && !isatty(STDERR_FILENO))
 		return;
-	fprintf(stderr, "\r%s: [%3u %%]", label, total ? (unsigned)((unsigned __int128)done * 100 / total) : 0);
+	char line[160];
+	int n = snprintf(line, sizeof line, "\r%s: [%3u %%]", label, total ? (unsigned)((unsigned __int128)done * 100 / total) : 0);
+
+	say_if_free(line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
 	on_line = true;
 }
 
 void progress_end(void)
 {
 	if (on_line)
-		putc('\n', stderr);
+		say("\n", 1);
 	on_line = false;
 }

@@ -61,7 +61,10 @@ void table_cellf(struct table *t, const char *fmt, ...) PRINTF(2, 3);
 int table_print(struct table *t, FILE *f, struct err *e) MUST_CHECK;
 void table_done(struct table *t);
 
-/* "LABEL: [ 42 %]" in place on stderr if that is a terminal; silent elsewhere. progress_end() ends the line. */
+/*
+ * "LABEL: [ 42 %]" in place on stderr if that is a terminal; silent elsewhere. Waits for nobody. progress_end() ends
+ * the line.
+ */
 void progress(const char *label, uint64_t done, uint64_t total);
 void progress_end(void);
 

@@ -234,6 +234,78 @@ on_ext4() {
 	go_back k
 }
 
+# The guest has said nothing for a while
+stands() {
+	local n
+	n=$(mark w)
+	sleep 0.4
+	[ "$n" = "$(mark w)" ]
+}
+
+# in_the_pause ARGS...: the command in a process group of its own, up to where its guest stands; $pid
+in_the_pause() {
+	setsid "$FERMATA_BIN" --root "$FERMATA_ROOT" "$@" >/dev/null 2>"$FERMATA_ROOT/err" </dev/null 3>&- &
+	pid=$!
+	until stands; do
+		not dead $pid || { echo "over before it could be stopped: $*"; return 1; }
+	done
+}
+
+@test "stopped by ^Z or for good while the guest stands: it goes on within seconds, whatever is written" {
+	witness_vm w 1 memory=1200M fill=1000
+	vm_start w
+	from=$(mark w)
+	n=0
+	for sig in TSTP STOP; do
+		for what in "snapshot-create-as w k --memspec $FERMATA_ROOT/k.mem" "dump w $FERMATA_ROOT/dump --memory-only" \
+			"save w $FERMATA_ROOT/saved"; do
+			# A save that ^Z does not stop ends the VM: that is what was asked for.
+			[ "$sig $what" != "TSTP save w $FERMATA_ROOT/saved" ] || continue
+			c=$(last_counter w)
+			# shellcheck disable=SC2086
+			in_the_pause $what
+			kill -$sig $pid
+			wait_counter_above w $((c + 30)) 15
+			kill -KILL $pid 2>/dev/null || true
+			wait $pid 2>/dev/null || true
+			n=$((n + 1))
+			fermata recover w
+			not is_pending w
+			! listed w k || fermata snapshot-delete w k
+			rm -f "$FERMATA_ROOT/dump" "$FERMATA_ROOT/k.mem"
+			wait_counter_above w $(($(last_counter w) + 10))
+		done
+	done
+	[ $n = 5 ]
+	[ ! -e "$FERMATA_ROOT/saved" ]
+	assert_state w running
+	assert_one_instant w
+}
+
+@test "a terminal that is stopped by ^S: what is told of the progress keeps no guest waiting" {
+	witness_vm w 1 memory=512M fill=400
+	vm_start w
+	# Its terminal is stopped before it begins, and nobody reads from that.
+	perl -MPOSIX -e '
+		my $no = pack("i", 0);
+		my $m; sysopen($m, "/dev/ptmx", O_RDWR | O_NOCTTY) && ioctl($m, 0x40045431, $no) && ioctl($m, 0x80045430, $no) or exit 77;
+		sysopen(my $t, "/dev/pts/" . unpack("i", $no), O_RDWR | O_NOCTTY) or exit 77;
+		POSIX::tcflow(fileno($t), TCOOFF);
+		my $p = fork;
+		if (!$p) { POSIX::dup2(fileno($t), 2); exec @ARGV }
+		# When all is done it waits for its terminal, without the VM.
+		for (1 .. 600) { last if -e $ARGV[-1] || waitpid($p, WNOHANG) == $p; select undef, undef, undef, 0.1; }
+		sleep 2;
+		exit !-e $ARGV[-1]' \
+		"$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-create-as w k --memspec "$FERMATA_ROOT/k.mem" >/dev/null 3>&- || {
+		[ $? != 77 ] || skip "no pseudo terminal"
+		return 1
+	}
+	wait_counter_above w $(($(last_counter w) + 20)) 20
+	listed w k
+	assert_one_instant w
+}
+
 # As calls_of, but for those with which it looks how far QEMU is: how many these are differs by thousands from run to run
 steady_calls_of() {
 	calls_of "$@" >/dev/null

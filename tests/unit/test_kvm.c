@@ -891,6 +891,71 @@ static void guard_takes_over(void **state)
 	close(pair[1]);
 }
 
+static char mark_path[300];
+
+static void leave_mark(void *ctx)
+{
+	(void)ctx;
+	close(open(mark_path, O_WRONLY | O_CREAT, 0600));
+}
+
+/* A process with that guard, which raises @sig, says on @said that it goes on, and ends the guard. */
+static pid_t guarded(int (*begin)(void (*fn)(void *), void *, struct kvm_guard *, struct err *), int sig, int said)
+{
+	struct kvm_guard g;
+	pid_t pid = fork();
+	struct err e;
+
+	if (pid)
+		return pid;
+	signal(SIGTSTP, SIG_DFL);
+	if (begin(leave_mark, NULL, &g, &e) < 0)
+		_exit(1);
+	raise(sig);
+	if (write(said, "on", 2) != 2)
+		_exit(2);
+	kvm_guard_end(&g);
+	_exit(0);
+}
+
+static void guard_of_a_stopped_one(void **state)
+{
+	char text[20];
+	int status, p[2];
+	pid_t pid;
+
+	(void)state;
+	snprintf(mark_path, sizeof mark_path, "%s/mark", dir);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	/* ^Z waits for the end of what a guest waits for, and comes then. */
+	pid = guarded(kvm_guard_call, SIGTSTP, p[1]);
+	assert_int_equal(arrives(p[0], text, sizeof text, 20000), 2);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP);
+	kill(pid, SIGCONT);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	assert_int_equal(access(mark_path, F_OK), -1);
+	/* What cannot be held back the child puts an end to. */
+	pid = guarded(kvm_guard_call, SIGSTOP, p[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	for (int i = 0; access(mark_path, F_OK) && i < 200; i++)
+		poll(NULL, 0, 50);
+	assert_int_equal(unlink(mark_path), 0);
+	/* Where no guest waits, one may be stopped. */
+	pid = guarded(kvm_guard_death, SIGSTOP, p[1]);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	poll(NULL, 0, 3500);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	kill(pid, SIGCONT);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	assert_int_equal(access(mark_path, F_OK), -1);
+	close(p[0]);
+	close(p[1]);
+}
+
 static int setup(void **state)
 {
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -978,6 +1043,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_thread_that_waits),
 		cmocka_unit_test(guard_told),
 		cmocka_unit_test(guard_takes_over),
+		cmocka_unit_test(guard_of_a_stopped_one),
 	};
 
 	if (argc > 1)

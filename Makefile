@@ -1,108 +1,103 @@
-# fermata: one Makefile, no recursion. `make help` lists the targets.
+# fermata: one Makefile, no recursion; what tests it is in tests/tests.mk. `make help` lists the targets.
 O ?= build
 V ?= 0
-PREFIX ?= /usr/local
-DESTDIR ?=
 CROSS_COMPILE ?=
+KCONFIG_CONFIG ?= $(O)/.config
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)';)
+ifeq ($(abspath $(O)),$(CURDIR))
+$(error O=$(O): what is built needs a folder of its own)
+endif
 
 VERSION := 0.1.0
 
-# ---- configuration: Kconfig read by awk alone ------------------------------------------------------------
-# Subset: mainmenu, menu/endmenu, comment, config, bool/int/hex/string "prompt", default, depends on with && || !
-# and no parentheses, help last; entries start in column 0; a symbol is defined above its first use.
-define KCONF
-function die(m) { print "Kconfig:" FNR ": " m > "/dev/stderr"; bad = 1; exit 1 }
-function met(e,  n, m, i, j, a, b, t, neg, ok) {
-	n = split(e, a, /\|\|/)
-	for (i = 1; i <= n; i++) {
-		ok = 1; m = split(a[i], b, /&&/)
-		for (j = 1; j <= m; j++) {
-			t = b[j]; gsub(/[ \t]/, "", t); neg = sub(/^!/, "", t)
-			if (!(t in val)) die("'" t "' is not defined above")
-			if ((val[t] == "y") == neg) ok = 0
-		}
-		if (ok) return 1
-	}
-	return 0
-}
-function emit(  v) {
-	if (name == "") return
-	v = (name in have) ? have[name] : (none && type == "bool") ? "n" : def
-	if (dep != "" && !met(dep)) v = (type == "bool") ? "n" : def
-	val[name] = v
-	if (out == "header") print "#define CONFIG_" name " " (type == "bool" ? v == "y" : v)
-	else if (type == "bool" && v != "y") print "# CONFIG_" name " is not set"
-	else print "CONFIG_" name "=" v
-	name = dep = ""
-}
-BEGIN {
-	while (old != "" && (getline line < old) > 0)
-		if (match(line, /^CONFIG_[A-Z0-9_]+=/)) have[substr(line, 8, RLENGTH - 8)] = substr(line, RLENGTH + 1)
-		else if (line ~ /^# CONFIG_[A-Z0-9_]+ is not set$$/) { split(line, w, " "); have[substr(w[2], 8)] = "n" }
-}
-/^[^ \t]/ { help = 0 }
-help || /^[ \t]*(#|$$)/ { next }
-$$1 == "config" { emit(); name = $$2; type = ""; def = ""; if (name in val) die("'" name "' defined twice"); next }
-$$1 == "bool" || $$1 == "int" || $$1 == "hex" || $$1 == "string" { type = $$1; if (type == "bool") def = "n"; next }
-$$1 == "default" { def = $$0; sub(/^[ \t]*default[ \t]+/, "", def); next }
-$$1 == "depends" { dep = $$0; sub(/^[ \t]*depends[ \t]+on[ \t]+/, "", dep); next }
-$$1 == "help" { help = 1; next }
-/^(mainmenu|menu|endmenu|comment)/ { emit(); next }
-{ die("'" $$1 "' is outside the subset we accept") }
-END { if (!bad) emit() }
-endef
-export KCONF
-# $(1): the old configuration, or nothing; $(2): "config" or "header"; $(3): 1 turns every bool off that is not set
-kconf = awk -v old='$(1)' -v out='$(2)' -v none='$(3)' "$$KCONF" Kconfig
+# ---- where it is installed ---------------------------------------------------------------------------------
+DESTDIR ?=
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share/fermata
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+# Where it is said, definitions are below it, whatever CONFIG_CONF_DIR says.
+SYSCONFDIR ?=
+
+# ---- configuration: Kconfig, read by awk alone --------------------------------------------------------------
+# $(1): the configuration so far, or nothing; $(2): "config" or "header"; $(3): 1 turns every bool off that is not set
+kconf = awk -v old='$(1)' -v out='$(2)' -v none='$(3)' -v set='$(if $(SYSCONFDIR),CONF_DIR="$(SYSCONFDIR)/fermata")' \
+	-f configs/kconfig.awk Kconfig
+# Written by what $(1) prints; left alone where that is what is there.
+write = mkdir -p $(@D); { $(1); } > $@.new || { rm -f $@.new; exit 1; }; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+configure = mkdir -p $(dir $(KCONFIG_CONFIG)) && $(1) > $(KCONFIG_CONFIG).new && mv $(KCONFIG_CONFIG).new $(KCONFIG_CONFIG)
 
 named_configs := $(notdir $(wildcard configs/*_defconfig))
-setup := defconfig allnoconfig oldconfig menuconfig clean help check-layers $(named_configs)
-ifeq ($(MAKECMDGOALS),)
-building := y
-else
-building := $(filter-out $(setup),$(MAKECMDGOALS))
-endif
+setup := defconfig allnoconfig oldconfig menuconfig clean distclean help check-layers check-debian13 $(named_configs)
+building := $(filter-out $(setup),$(if $(MAKECMDGOALS),$(MAKECMDGOALS),all))
 ifneq ($(building),)
 include $(O)/config.mk
 endif
 
-# ---- toolchain ------------------------------------------------------------------------------------------
+defconfig:   ; @$(call configure,$(call kconf,,config,))
+allnoconfig: ; @$(call configure,$(call kconf,,config,1))
+oldconfig:   ; @$(call configure,$(call kconf,$(KCONFIG_CONFIG),config,))
+$(named_configs):
+	@$(call configure,$(call kconf,configs/$@,config,))
+menuconfig:
+	@command -v kconfig-mconf >/dev/null || { echo "menuconfig needs kconfig-mconf; edit $(KCONFIG_CONFIG), then 'make oldconfig'" >&2; exit 1; }
+	@KCONFIG_CONFIG='$(KCONFIG_CONFIG)' kconfig-mconf Kconfig && $(call configure,$(call kconf,$(KCONFIG_CONFIG),config,))
+
 ifneq ($(building),)
-ifeq ($(origin CC),default)
-CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,$(shell command -v musl-gcc >/dev/null 2>&1 && echo musl-gcc || echo gcc))
+$(KCONFIG_CONFIG):
+	@$(call configure,$(call kconf,,config,))
+$(O)/config.mk: $(KCONFIG_CONFIG) Kconfig configs/kconfig.awk
+	@mkdir -p $(@D); $(call kconf,$(KCONFIG_CONFIG),config,) > $@.new && mv $@.new $@
+$(O)/autoconf.h: $(KCONFIG_CONFIG) FORCE
+	@$(call write,$(call kconf,$(KCONFIG_CONFIG),header,))
 endif
+
+# ---- toolchain ----------------------------------------------------------------------------------------------
+# CC, AR, STRIP, CPPFLAGS, CFLAGS and LDFLAGS are the user's, from the environment or make's command line; what the
+# program cannot do without has names of its own, and comes before them, so that theirs have the last word.
+ifeq ($(origin CC),default)
+CC := $(if $(CROSS_COMPILE),$(CROSS_COMPILE)gcc,$(shell command -v musl-gcc || echo gcc))
+endif
+ifeq ($(origin AR),default)
 AR := $(CROSS_COMPILE)ar
-STRIP := $(CROSS_COMPILE)strip
-SIZE := $(CROSS_COMPILE)size
-
+endif
+STRIP ?= $(CROSS_COMPILE)strip
+SIZE ?= $(CROSS_COMPILE)size
 CFLAGS ?= -Os -g
+# n: linked with the shared libc
+STATIC ?= y
 
-# Whether the compiler takes (and links with) the flags $(1).
+ifneq ($(building),)
+# Whether the compiler takes the flags $(1), and links with them.
 try = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c - -o /dev/null >/dev/null 2>&1 && echo y)
 # Debian's musl-gcc is a specs file around gcc: it hides the kernel's headers, and takes -static-pie for a dynamic program.
-musl_specs := $(shell $(CC) -v 2>&1 | grep '^Reading specs from .*/musl-gcc.specs$$')
-ifneq ($(musl_specs),)
-sysinc := -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch 2>/dev/null)
-link_static := -static
+musl_specs := $(shell LC_ALL=C $(CC) -v 2>&1 | grep '^Reading specs from .*/musl-gcc.specs$$')
+sysinc := $(if $(musl_specs),-idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch 2>/dev/null))
+ifneq ($(STATIC),y)
+link := $(if $(call try,-pie -fPIE),-pie)
+else ifneq ($(musl_specs),)
+link := -static
 else
-link_static := $(if $(call try,-static-pie -fPIE),-static-pie,-static)
+link := $(if $(call try,-static-pie -fPIE),-static-pie,$(if $(call try,-static),-static))
 endif
-pie := $(if $(filter -static-pie,$(link_static)),-fPIE)
+# FORTIFY is glibc's (musl ignores it), needs optimization, and its level is the user's.
+fortify := $(if $(findstring FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,$(if \
+	$(call try,$(CFLAGS) -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -include stdio.h),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 endif
 
-WARN := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Werror=format-security
-CPPFLAGS += -I. -include $(O)/autoconf.h -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFERMATA_VERSION='"$(VERSION)"'
-# FORTIFY is glibc's; musl ignores it.
-hard := -fstack-protector-strong -fno-strict-overflow -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
-sections := -ffunction-sections -fdata-sections
+warn := -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Werror=format-security
+defs := -I. -include $(O)/autoconf.h -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFERMATA_VERSION='"$(VERSION)"'
+hard := -fPIE -fstack-protector-strong -fno-strict-overflow $(fortify)
 ldhard := -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack
-
-compile = $(CC) $(CPPFLAGS) $(sysinc) -std=gnu11 $(WARN) $(CFLAGS) $(hard) $(sections) $(pie) -MMD -MP
+compile = $(CC) $(defs) $(sysinc) $(CPPFLAGS) -std=gnu11 $(warn) $(hard) -ffunction-sections -fdata-sections $(CFLAGS) -MMD -MP
 
 # ---- the house: what each room is made of ----------------------------------------------------------------
 # lib: what every room may use
@@ -161,208 +156,67 @@ $(O)/libfermata.a: $(lib_objs)
 	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^
 
 $(O)/fermata.debug: $(init_objs) $(lib_objs)
-	$(call say,LINK,$@) $(CC) $(LDFLAGS) $(link_static) $(ldhard) -o $@ $^
+	$(call say,LINK,$@) $(CC) $(CFLAGS) $(link) $(ldhard) $(LDFLAGS) -o $@ $^
 
 $(O)/fermata: $(O)/fermata.debug
 	$(call say,STRIP,$@) $(STRIP) -o $@ $<
 
 # A change of flags or compiler rebuilds; the stamp changes only when they do.
 $(O)/flags: FORCE
-	@mkdir -p $(@D); echo '$(subst ','\'',$(compile) $(LDFLAGS) $(link_static) $(ldhard))' > $@.new; \
-	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@$(call write,echo '$(subst ','\'',$(compile) $(link) $(ldhard) $(LDFLAGS))')
 
 $(O)/%.o: %.c $(O)/autoconf.h $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(compile) -c -o $@ $<
 
-# ---- tests ----------------------------------------------------------------------------------------------
-# Everything is built a second time with the sanitizers, by the host's compiler, against cmocka.
-TEST_CC ?= gcc
-SAN ?= -fsanitize=address,undefined -fno-sanitize-recover=all
-test_flags = -I. -include $(O)/autoconf.h -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFERMATA_VERSION='"$(VERSION)"' \
-	-std=gnu11 $(WARN) -g -O1 -fno-omit-frame-pointer $(SAN) -MMD -MP
-test_lib := $(patsubst %.o,$(O)/test/%.o,$(lib-y))
-harness := $(patsubst %.c,$(O)/test/%.o,$(wildcard tests/harness/*.c))
-# Allocations of a test go through tests/harness/allocfail.c, which refuses one when it is told to.
-wrap := $(foreach f,malloc calloc realloc strdup strndup,-Wl,--wrap=$(f))
-# Where a kernel moves programs by 32 bits, one in some lands in the sanitizer's own memory, and crashes before main().
-still := -no-pie
-unit_tests := $(patsubst tests/unit/%.c,$(O)/test/unit/%,$(wildcard tests/unit/*.c))
+$(O)/example: tests/example/example.c $(O)/libfermata.a
+	$(call say,LINK,$@) $(CC) -I. $(sysinc) $(CPPFLAGS) $(warn) $(hard) $(CFLAGS) $(link) $(ldhard) $(LDFLAGS) -o $@ $< $(O)/libfermata.a
 
-$(O)/test/%.o: %.c $(O)/autoconf.h
-	@mkdir -p $(@D)
-	$(call say,CC,$< (test)) $(TEST_CC) $(test_flags) -c -o $@ $<
-
-$(O)/test/libfermata.a: $(test_lib)
-	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
-
-$(O)/test/unit/%: $(O)/test/tests/unit/%.o $(harness) $(O)/test/libfermata.a
-	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(TEST_CC) $(SAN) $(still) $(wrap) -o $@ $< $(harness) $(O)/test/libfermata.a -lcmocka
-
-check-unit: $(unit_tests)
-	$(Q)prove -e '' $(foreach t,$(unit_tests),$(t))
-$(unit_tests): export CMOCKA_MESSAGE_OUTPUT := TAP
-check-unit: export CMOCKA_MESSAGE_OUTPUT := TAP
-
-# ---- fuzzing: tests/fuzz/fuzz_NAME.c is built twice: replaying its corpus (tests/fuzz/corpus/NAME) as a test, and with
-# libFuzzer by `make fuzz-build`, to be run as build/fuzz/fuzz_NAME CORPUS.
-fuzz_names := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_replays := $(addprefix $(O)/test/fuzz/,$(fuzz_names))
-fuzz_objs := $(addprefix $(O)/fuzz/obj/,$(lib-y) $(patsubst %.c,%.o,$(wildcard tests/harness/*.c)))
-FUZZ_CC ?= clang
-
-$(O)/test/fuzz/fuzz_%: $(O)/test/tests/fuzz/fuzz_%.o $(O)/test/tests/fuzz/replay.o $(harness) $(O)/test/libfermata.a
-	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(TEST_CC) $(SAN) $(still) $(wrap) -o $@ $^ -lcmocka
-
-# Writes the qcow2 fuzzers' corpus anew: build/test/fuzz/corpus tests/fuzz/corpus/qcow2
-$(O)/test/fuzz/corpus: $(O)/test/tests/fuzz/corpus.o $(harness) $(O)/test/libfermata.a
-	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(TEST_CC) $(SAN) $(still) $(wrap) -o $@ $^ -lcmocka
-
-# What only judges is no ground to explore.
-$(O)/fuzz/obj/tests/harness/%.o: tests/harness/%.c $(O)/autoconf.h
-	@mkdir -p $(@D)
-	$(call say,CC,$< (fuzz)) $(FUZZ_CC) $(test_flags) -O2 -c -o $@ $<
-
-$(O)/fuzz/obj/%.o: %.c $(O)/autoconf.h
-	@mkdir -p $(@D)
-	$(call say,CC,$< (fuzz)) $(FUZZ_CC) $(test_flags) -O2 -fsanitize=fuzzer-no-link -c -o $@ $<
-
-$(O)/fuzz/fuzz_%: $(O)/fuzz/obj/tests/fuzz/fuzz_%.o $(fuzz_objs)
-	$(call say,LINK,$@) $(FUZZ_CC) $(SAN) -fsanitize=fuzzer $(wrap) -o $@ $^ -lcmocka
-
-fuzz-build: $(addprefix $(O)/fuzz/,$(fuzz_names))
-
-# Each for FUZZ_RUNS inputs, of at most a second (tests/fuzz/qcow2.h) and 64 MiB (beside what the fuzzer itself takes: some
-# 60). What is found on the way stays in build/fuzz/corpus, and is where the next time starts.
-FUZZ_RUNS ?= 100000
-fuzz: fuzz-build
-	$(Q)for f in $(fuzz_names); do d=$${f#fuzz_}; own=$(O)/fuzz/corpus/$$d; log=$(O)/fuzz/$$f.log; mkdir -p $$own; \
-	ASAN_OPTIONS=quarantine_size_mb=1 $(O)/fuzz/$$f -runs=$(FUZZ_RUNS) -timeout=9 -rss_limit_mb=128 -malloc_limit_mb=64 \
-		-max_len=70000 -artifact_prefix=$(O)/fuzz/ -print_final_stats=1 $$own tests/fuzz/corpus/$${d%%_*} > $$log 2>&1 || \
-		{ tail -n 30 $$log; exit 1; }; \
-	awk -v f=$$f '/^stat::/ { s[$$1] = $$2 } END { printf "%-20s %d inputs, slowest %d s, at most %d MiB\n", f, \
-		s["stat::number_of_executed_units:"], s["stat::slowest_unit_time_sec:"], s["stat::peak_rss_mb:"] }' $$log; done
-check-fuzz: $(fuzz_replays)
-	$(Q)$(run_tests) $(fuzz_replays)
-
-# The long form of what `make check` samples: every crash state asked of qemu-img too, thousands of random images, every
-# system call a place to be killed, two hundred snapshots in a chain, checkpoints of 3 GiB in use, eight supervised VMs
-# crashing for five minutes.
-soak: all $(filter %/test_check %/test_diff %/test_twin,$(unit_tests)) $(filter %/test_crash_snap %/test_crash_edit \
-	%/test_crash_resize %/test_crash_bitmap %/test_crash_repair,$(unit_tests))
-	$(Q)for t in $(filter $(O)/test/%,$^); do echo "$$t"; FERMATA_SOAK=1 CMOCKA_MESSAGE_OUTPUT=STDOUT $$t || exit 1; done
-	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats tests/system/every.bats tests/system/atomic.bats tests/system/deep.bats
-	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats -f 'the long form' tests/system/instant.bats tests/system/live.bats
-	$(Q)O=$(abspath $(O)) tests/system/soak.sh 300
-
-# A bootable initramfs whose first process is fermata, and a state disk with a golden checkpoint: build/appliance. Then:
-# boots, twenty power cuts, a spoiled checkpoint.
-appliance: all
-	$(Q)O='$(abspath $(O))' tests/appliance/mk.sh $(O)/appliance
-check-appliance: appliance
-	$(Q)tests/appliance/check.sh $(O)/appliance 20
-
-# Everything: what is missing gets installed, then a second make looks at the tools afresh. check-vm: real guests only.
-system_tests := $(wildcard tests/cli/*.bats) $(wildcard tests/system/*.bats)
-run_tests = O=$(abspath $(O)) tests/run
-check:
-	$(Q)tests/setup.sh
-	$(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc)) check-all
-check-all: all check-layers $(unit_tests) $(fuzz_replays)
-	$(Q)$(run_tests) $(unit_tests) $(fuzz_replays) $(system_tests)
-check-vm: all
-	$(Q)$(run_tests) $(filter tests/system/%,$(system_tests))
-# The same on another QEMU: make check-qemu QEMU=/path/to/qemu-system-x86_64 (or a script that starts it)
-check-qemu: all
-	$(Q)[ -x '$(QEMU)' ] || { echo "check-qemu: QEMU='$(QEMU)' is no program: say QEMU=/path" >&2; exit 2; }
-	$(Q)mkdir -p $(O)/qemu && ln -sf '$(abspath $(QEMU))' $(O)/qemu/qemu-system-x86_64
-	$(Q)PATH="$(abspath $(O))/qemu:$$PATH" $(run_tests) $(filter tests/system/%,$(system_tests))
-
-# Calls go down only (docs: the rooms). A lower room never includes a higher one's header; only kvm forks.
-layers = \
-	lib:qcow2/|monitor/|kvm/|engine/|init/ \
-	qcow2:monitor/|kvm/|engine/|init/ \
-	monitor:qcow2/|kvm/|engine/|init/ \
-	kvm:qcow2/|engine/|init/ \
-	engine:init/
-check-layers:
-	@bad=0; for l in $(foreach l,$(layers),'$(l)'); do room=$${l%%:*}; \
-	grep -nE "^#[ \t]*include \"($${l#*:})" $$room/*.[ch] 2>/dev/null && bad=1; done; \
-	grep -nE '\<(v?fork|exec[vl]p?e?|posix_spawnp?) *\(' $(patsubst %,%/*.c,$(filter-out kvm,$(rooms))) && bad=1; \
-	if [ $$bad = 1 ]; then echo 'layers: a room includes what is above it, or forks' >&2; exit 1; fi; echo 'layers: clean'
-
-# ---- what else one can ask for ----------------------------------------------------------------------------
+# ---- what else one can ask for ------------------------------------------------------------------------------
+# xz is what a squashfs or an initramfs makes of it.
 size: $(O)/fermata
 	@for r in $(rooms); do f=$$(ls $(O)/$$r/*.o 2>/dev/null); [ -n "$$f" ] || continue; \
 	$(SIZE) $$f | awk -v r=$$r 'NR > 1 { t += $$1; d += $$2; b += $$3 } END { printf "%-8s text %7d  data %6d  bss %6d\n", r, t, d, b }'; done; \
-	printf 'fermata  file %7d bytes (stripped, static)\n' $$(stat -c %s $(O)/fermata)
-
-demo:
-	$(Q)tests/setup.sh
-	$(Q)$(MAKE) --no-print-directory all
-	$(Q)O='$(O)' tests/demo.sh
-
-bench: all
-	$(Q)for b in tests/bench/*.sh; do echo "== $$b"; O='$(O)' $$b || exit 1; done
-
-$(O)/example: tests/example/example.c $(O)/libfermata.a
-	$(call say,LINK,$@) $(CC) -I. $(CFLAGS) $(WARN) $(sysinc) $(pie) $(link_static) $(ldhard) -o $@ $< $(O)/libfermata.a
+	printf 'fermata  file %7d  xz %8s\n' $$(stat -c %s $<) "$$(command -v xz >/dev/null && xz -c $< | wc -c || echo -)"
 
 install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include/fermata/engine' \
-		'$(DESTDIR)$(PREFIX)/include/fermata/lib' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man5'
-	install -m 755 $(O)/fermata '$(DESTDIR)$(PREFIX)/bin/fermata'
-	install -m 644 $(O)/libfermata.a '$(DESTDIR)$(PREFIX)/lib/'
-	install -m 644 engine/fermata.h '$(DESTDIR)$(PREFIX)/include/fermata/engine/'
-	install -m 644 lib/err.h '$(DESTDIR)$(PREFIX)/include/fermata/lib/'
-	install -m 644 $(wildcard docs/*.1) '$(DESTDIR)$(PREFIX)/share/man/man1/'
-	install -m 644 $(wildcard docs/*.5) '$(DESTDIR)$(PREFIX)/share/man/man5/'
-	install -d '$(DESTDIR)$(PREFIX)/share/man/man8' '$(DESTDIR)$(PREFIX)/lib/systemd/system' '$(DESTDIR)$(PREFIX)/share/fermata'
-	install -m 644 $(wildcard docs/*.8) '$(DESTDIR)$(PREFIX)/share/man/man8/'
-	for f in init/dist/fermata.*; do d=share/fermata; case $$f in *.service) d=lib/systemd/system ;; esac; \
-	sed 's|@PREFIX@|$(PREFIX)|' $$f >'$(DESTDIR)$(PREFIX)'/$$d/$${f##*/}; done
+	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)' $(if $(SYSCONFDIR),'$(DESTDIR)$(SYSCONFDIR)/fermata')
+	install -m 755 $(O)/fermata '$(DESTDIR)$(BINDIR)/fermata'
+	install -m 644 $(O)/libfermata.a '$(DESTDIR)$(LIBDIR)/'
+	$(Q)put() { d='$(DESTDIR)'$$1; shift; install -d "$$d"; for f; do t=$$d/$${f##*/}; t=$${t%.in}; \
+		sed 's|@PREFIX@|$(PREFIX)|; s|@BINDIR@|$(BINDIR)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; \
+			$(if $(SYSCONFDIR),s|/etc/fermata|$(SYSCONFDIR)/fermata|g)' "$$f" >"$$t" && chmod 644 "$$t" || exit 1; done; }; \
+	put '$(INCLUDEDIR)/fermata/engine' engine/fermata.h; put '$(INCLUDEDIR)/fermata/lib' lib/err.h; \
+	put '$(LIBDIR)/pkgconfig' engine/fermata.pc.in; \
+	for n in 1 5 8; do put "$(MANDIR)/man$$n" docs/*.$$n; done; \
+	put '$(UNITDIR)' init/dist/fermata.service; put '$(DATADIR)' $(filter-out %.service,$(wildcard init/dist/fermata.*))
 
+# The configuration stays; distclean takes it, too.
 clean:
-	rm -rf $(O)
+	$(Q)[ ! -d '$(O)' ] || find '$(O)' -mindepth 1 -maxdepth 1 ! -name .config -exec rm -rf {} +
+distclean:
+	rm -rf '$(O)'
 
-# make                 build/fermata and build/libfermata.a, as .config says
+# make                 build/fermata and build/libfermata.a, as build/.config says
 # make demo            set up what is missing, build, and show the main job on a demo guest
 # make check           set up what is missing, build, and run every test
 # make check-unit      the compiled tests; check-vm: real guests; check-qemu QEMU=/path: those on another QEMU
+# make check-quick     what needs no guest; check-debian13: that, and the demo, in a chroot with Debian 13
 # make check-layers    no room includes what is above it
 # make soak            the long form of the tests; make fuzz FUZZ_RUNS=N: libFuzzer on all that reads from outside
 # make bench           fermata beside qemu-img and bare QMP
-# make size            bytes of each room and of the program
+# make size            bytes of each room and of the program, as a file and under xz
 # make appliance       a bootable initramfs whose first process is fermata; make check-appliance boots and spoils it
-# make install         DESTDIR and PREFIX are known
+# make install         DESTDIR, PREFIX, BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DATADIR, UNITDIR, SYSCONFDIR are known
 # make defconfig       also allnoconfig, oldconfig, menuconfig, and those in configs/
-# make clean           O=DIR, V=1, CC=, CROSS_COMPILE= are known to all
+# make clean           all but the configuration; make distclean: that, too
+# O=DIR, KCONFIG_CONFIG=FILE, V=1, CC, CROSS_COMPILE, CPPFLAGS, CFLAGS, LDFLAGS and STATIC=n are known to all.
 help:
-	@sed -n 's/^# make \(.*\)/make \1/p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p; s/^# \(O=DIR.*\)/\1/p' Makefile
 
-# ---- Kconfig targets --------------------------------------------------------------------------------------
-defconfig:   ; @$(call kconf,,config,)        > .config.new && mv .config.new .config
-allnoconfig: ; @$(call kconf,,config,1)       > .config.new && mv .config.new .config
-oldconfig:   ; @$(call kconf,.config,config,) > .config.new && mv .config.new .config
-$(named_configs):
-	@$(call kconf,configs/$@,config,) > .config.new && mv .config.new .config
-menuconfig:
-	@command -v kconfig-mconf >/dev/null || { echo "menuconfig needs kconfig-mconf; edit .config, then 'make oldconfig'" >&2; exit 1; }
-	@kconfig-mconf Kconfig && $(call kconf,.config,config,) > .config.new && mv .config.new .config
-
-ifneq ($(building),)
-.config:
-	@$(call kconf,,config,) > .config.new && mv .config.new .config
-$(O)/config.mk: .config Kconfig
-	@mkdir -p $(@D); $(call kconf,.config,config,) > $@.new && mv $@.new $@
-$(O)/autoconf.h: .config Kconfig
-	@mkdir -p $(@D); $(call kconf,.config,header,) > $@.new && mv $@.new $@
-endif
+include tests/tests.mk
 
 FORCE:
-.PHONY: all appliance check-appliance soak fuzz fuzz-build check check-all check-unit check-vm check-qemu check-layers size clean help FORCE $(setup)
+.PHONY: all install size clean distclean help FORCE $(setup)
 .SECONDARY:
 -include $(wildcard $(O)/*/*.d $(O)/test/*/*.d $(O)/test/tests/*/*.d $(O)/fuzz/obj/*/*.d $(O)/fuzz/obj/tests/*/*.d)

@@ -2,41 +2,76 @@
 
 TOP=$(cd "$(dirname "$BATS_TEST_FILENAME")/../.." && pwd)
 
+# A copy of the sources, so that the work tree's are not touched.
+copy_to() {
+	mkdir -p "$1" && (cd "$TOP" && tar cf - --exclude=./build --exclude=./.git .) | tar xf - -C "$1"
+}
+
+# FULL: the default configuration, as the default compiler makes it; what several tests look at or begin with.
+setup_file() {
+	command -v make >/dev/null || return 0
+	unset MAKEFLAGS MAKELEVEL O KCONFIG_CONFIG CC CFLAGS CPPFLAGS LDFLAGS
+	export FULL=$BATS_FILE_TMPDIR/full
+	copy_to "$BATS_FILE_TMPDIR/src"
+	make -C "$BATS_FILE_TMPDIR/src" -j2 O="$FULL" >"$BATS_FILE_TMPDIR/log" 2>&1
+}
+
 setup() {
 	command -v make >/dev/null || skip "there is no make"
-	W=$(mktemp -d)
-	# A copy, so that neither .config nor build/ of the work tree is touched.
-	(cd "$TOP" && tar cf - --exclude=./build --exclude=./.git --exclude=./.config .) | tar xf - -C "$W"
+	W=$BATS_TEST_TMPDIR/w
+	copy_to "$W"
 	cd "$W" || return 1
-	unset MAKEFLAGS MAKELEVEL O
 }
 
-teardown() {
-	cd /
-	rm -rf "$W"
+no_warning() {
+	run grep -nE 'warning:|WARNING' "$1"
+	[ -z "$output" ]
 }
 
-@test "a configuration survives oldconfig and the header, off bits included" {
-	make defconfig
-	grep -q '^CONFIG_SNAPSHOT=y$' .config
-	sed -i 's/^CONFIG_XML=y$/# CONFIG_XML is not set/; s,^CONFIG_RUN_DIR=.*,CONFIG_RUN_DIR="/tmp/a run",' .config
-	cp .config before
-	make oldconfig
-	diff before .config
+# make_as CONFIG: o/ becomes what CONFIG (a target, or a file) makes of it. What is compiled anew is what its options
+# are named in, and not, as by make, all.
+make_as() {
+	local changed x
+	[ -d o ] || cp -a "$FULL" o
+	cp o/.config o/before
+	if [ -f "$1" ]; then
+		cp "$1" o/.config
+		make -s O=o oldconfig
+	else
+		make -s O=o "$1"
+	fi
 	make -s O=o o/autoconf.h
-	grep -q '^#define CONFIG_XML 0$' o/autoconf.h
-	grep -q '^#define CONFIG_RUN_DIR "/tmp/a run"$' o/autoconf.h
-	# Every symbol of Kconfig is defined, once.
-	[ "$(sed -n 's/^config //p' Kconfig | sort)" = "$(sed -n 's/^#define CONFIG_\([A-Z0-9_]*\) .*/\1/p' o/autoconf.h | sort)" ]
-	make allnoconfig
-	[ "$(grep -c '=y$' .config)" = 0 ]
-	# What depends on something that is off is off, whatever the file says.
-	echo 'CONFIG_XML=y' >>.config
-	make oldconfig
-	grep -q '^# CONFIG_XML is not set$' .config
+	changed=$(diff o/before o/.config | sed -n 's/^[<>].*CONFIG_\([A-Z0-9]*\).*/\1/p' | sort -u)
+	for x in $changed; do
+		grep -lw "CONFIG_$x" */*.c | sed 's,\(.*\)\.c,o/\1.o,'
+	done | sort -u | xargs -r rm -f
+	rm -f o/fermata o/fermata.debug
+	make -j2 O=o -o o/autoconf.h -o o/flags o/fermata >log 2>&1 || { cat log; return 1; }
+	no_warning log
+	o/fermata --version >/dev/null
 }
 
-@test "Kconfig outside the subset is refused with its line" {
+@test "configuration: it survives oldconfig and the header, off bits included" {
+	make defconfig
+	grep -q '^CONFIG_SNAPSHOT=y$' build/.config
+	sed -i 's/^CONFIG_XML=y$/# CONFIG_XML is not set/; s,^CONFIG_RUN_DIR=.*,CONFIG_RUN_DIR="/tmp/a run",' build/.config
+	cp build/.config before
+	make oldconfig
+	diff before build/.config
+	make -s build/autoconf.h
+	grep -q '^#define CONFIG_XML 0$' build/autoconf.h
+	grep -q '^#define CONFIG_RUN_DIR "/tmp/a run"$' build/autoconf.h
+	# Every symbol of Kconfig is defined, once.
+	[ "$(sed -n 's/^config //p' Kconfig | sort)" = "$(sed -n 's/^#define CONFIG_\([A-Z0-9_]*\) .*/\1/p' build/autoconf.h | sort)" ]
+	make allnoconfig
+	[ "$(grep -c '=y$' build/.config)" = 0 ]
+	# What depends on something that is off is off, whatever the file says.
+	echo 'CONFIG_XML=y' >>build/.config
+	make oldconfig
+	grep -q '^# CONFIG_XML is not set$' build/.config
+}
+
+@test "configuration: what is outside the subset of Kconfig is refused with its line" {
 	printf 'config A\n\tbool "a"\n\tselect B\n' >Kconfig
 	run make defconfig
 	[ "$status" != 0 ]
@@ -47,22 +82,37 @@ teardown() {
 	[[ $output == *"NOSUCH"* ]]
 }
 
-@test "builds without a warning under every compiler that is here, and in the tiny configuration" {
-	for cc in musl-gcc gcc clang; do
-		command -v "$cc" >/dev/null || continue
-		make defconfig
-		make -j2 O="o-$cc" CC="$cc" >log 2>&1 || { cat log; false; }
-		run grep -n 'warning:' log
-		[ -z "$output" ]
-		"o-$cc/fermata" --version
-	done
-	for config in tiny_defconfig; do
-		make "$config"
-		make -j2 O=o-small >log 2>&1 || { cat log; false; }
-		run grep -n 'warning:' log
-		[ -z "$output" ]
-		o-small/fermata help | grep -q '^  start '
-	done
+@test "configuration: each O= has its own, KCONFIG_CONFIG names another, clean keeps it" {
+	make O=one tiny_defconfig
+	make O=two defconfig
+	make -s O=one one/lib/err.o
+	make -s O=two two/lib/err.o
+	grep -q '^#define CONFIG_IMG 0$' one/autoconf.h
+	grep -q '^#define CONFIG_IMG 1$' two/autoconf.h
+	[ ! -e .config ] && [ ! -e build ]
+	make -s O=two KCONFIG_CONFIG=one/.config two/autoconf.h
+	grep -q '^#define CONFIG_IMG 0$' two/autoconf.h
+	make -s O=three KCONFIG_CONFIG=mine tiny_defconfig
+	[ -f mine ] && [ ! -e three/.config ]
+	make -s O=one clean
+	[ "$(ls -A one)" = .config ]
+	make -s O=one distclean
+	[ ! -e one ]
+	run make O=. clean
+	[ "$status" != 0 ]
+	[ -f Makefile ]
+}
+
+@test "a source tree that is only read: nothing is written outside O=" {
+	chmod -R a-w .
+	find . | sort >"$BATS_TEST_TMPDIR/before"
+	out=$BATS_TEST_TMPDIR/out
+	make -s O="$out" tiny_defconfig
+	make -s O="$out" "$out/lib/err.o" "$out/init/main.o"
+	make -s O="$out" help check-layers >/dev/null
+	[ -f "$out/init/main.o" ]
+	find . | sort | diff "$BATS_TEST_TMPDIR/before" -
+	chmod -R u+w .
 }
 
 # hardened PROGRAM UNSTRIPPED: static, no stack or memory that is writable and executable, RELRO, the stack protector.
@@ -76,49 +126,159 @@ hardened() {
 	nm "$2" | grep -q ' __stack_chk_fail'
 }
 
-@test "hardening: the program that was built, and that of each compiler" {
+# What is position-independent, bound before it runs, and has FORTIFY. musl-gcc has no start file for the first.
+hardened_glibc() {
+	readelf -hW "$1/fermata" | grep -q 'Type: *DYN'
+	readelf -dW "$1/fermata" | grep -q 'FLAGS.*NOW'
+	nm "$1/fermata.debug" | grep -q ' __[a-z]*printf_chk'
+}
+
+@test "compilers: each that is here builds it without a warning, and hardened" {
 	command -v readelf >/dev/null || skip "there is no readelf"
-	f=${FERMATA_BIN:-$TOP/build/fermata}
-	[ ! -f "$f.debug" ] || hardened "$f" "$f.debug"
-	for cc in musl-gcc gcc clang; do
+	no_warning "$BATS_FILE_TMPDIR/log"
+	"$FULL/fermata" --version
+	hardened "$FULL/fermata" "$FULL/fermata.debug"
+	grep -q -e '-fstack-protector-strong' "$FULL/flags"
+	for cc in gcc clang; do
 		command -v "$cc" >/dev/null || continue
-		make tiny_defconfig
 		make -j2 O="o-$cc" CC="$cc" >log 2>&1 || { cat log; false; }
+		no_warning log
+		"o-$cc/fermata" --version
 		hardened "o-$cc/fermata" "o-$cc/fermata.debug"
-		grep -q -e '-fstack-protector-strong' "o-$cc/flags"
-		# musl-gcc has no start file for it; what can be is position-independent, bound before it runs, and FORTIFY is on.
-		[ "$cc" != musl-gcc ] || continue
-		readelf -hW "o-$cc/fermata" | grep -q 'Type: *DYN'
-		readelf -dW "o-$cc/fermata" | grep -q 'FLAGS.*NOW'
-		nm "o-$cc/fermata.debug" | grep -q ' __[a-z]*printf_chk'
+		hardened_glibc "o-$cc"
 	done
 }
 
-@test "hardening: a format that is no literal does not compile" {
+@test "compilers: CROSS_COMPILE is before every tool, and what is said of each tool holds" {
+	make -n V=1 O=o CROSS_COMPILE=some-arch- >log
+	for tool in gcc ar strip; do
+		grep -q "some-arch-$tool " log
+	done
+	run grep -E '(^|&& )(gcc|musl-gcc|ar|strip) ' log
+	[ -z "$output" ]
+	make -n V=1 O=o CC=my-cc AR=my-ar STRIP=my-strip >log
+	for tool in my-cc my-ar my-strip; do
+		grep -q "$tool " log
+	done
+}
+
+@test "compilers: a format that is no literal does not compile" {
 	printf '#include <stdio.h>\nvoid say(const char *s);\nvoid say(const char *s)\n{\n\tprintf(s);\n}\n' >>lib/text.c
 	run make build/lib/text.o
 	[ "$status" != 0 ]
 	[[ $output == *format-security* ]]
 }
 
-@test "make install, and a program that links the library" {
-	make -j2 >/dev/null
-	make install DESTDIR="$W/dest" PREFIX=/usr >/dev/null
+@test "packagers: CPPFLAGS, CFLAGS and LDFLAGS of make's command line are added to our own" {
+	command -v gcc >/dev/null || skip "there is no gcc"
+	make tiny_defconfig
+	make -j2 CC=gcc AR=ar CPPFLAGS='-Wdate-time -D_FORTIFY_SOURCE=3 -DPACKAGED' CFLAGS="-g -O2 -ffile-prefix-map=$W=." \
+		LDFLAGS='-Wl,-z,relro -Wl,-O1 -Wl,-Map=map' V=1 >log 2>&1 || { cat log; false; }
+	no_warning log
+	grep -q -e '-DPACKAGED .*lib/err.c' log
+	grep -q -e '-O2 .*lib/err.c' log
+	run grep -e '-Os' log
+	[ -z "$output" ]
+	[ -s map ]
+	build/fermata --version
+	command -v readelf >/dev/null || skip "there is no readelf"
+	hardened build/fermata build/fermata.debug
+	hardened_glibc build
+}
+
+@test "packagers: flags of the environment, no optimization, and a shared libc" {
+	command -v gcc >/dev/null || skip "there is no gcc"
+	make tiny_defconfig
+	CFLAGS='-O0 -g' CPPFLAGS=-DPACKAGED make -j2 CC=gcc STATIC=n V=1 >log 2>&1 || { cat log; false; }
+	no_warning log
+	grep -q -e '-DPACKAGED .*-O0 .*lib/err.c' log
+	build/fermata --version
+	readelf -lW build/fermata | grep -q INTERP
+	make >log CFLAGS='-O0 -g' CPPFLAGS=-DPACKAGED CC=gcc STATIC=n
+	[ ! -s log ]
+}
+
+@test "options: none at all, and each alone switched off, build without a warning" {
+	make_as allnoconfig
+	o/fermata help | grep -q '^  start '
+	make -s O=all defconfig
+	for x in $(sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=y$/\1/p' all/.config); do
+		echo "without $x"
+		sed "s/^$x=y$/# $x is not set/" all/.config >without
+		make_as without
+		grep -q "^# $x is not set" o/.config
+	done
+}
+
+@test "sizes: what musl-gcc makes of each configuration" {
+	grep -q '^musl-gcc ' "$FULL/flags" || [[ $(cut -d' ' -f1 "$FULL/flags") == */musl-gcc ]] || skip "musl-gcc is not the default here"
+	[ "$(uname -m)" = x86_64 ] || skip "measured on x86-64"
+	command -v xz >/dev/null || skip "there is no xz"
+	at_most() { # at_most KIB KB NAME: as a file, and as what a file system that compresses makes of it
+		local file packed
+		file=$(stat -c %s o/fermata) packed=$(xz -c o/fermata | wc -c)
+		echo "$3: $file bytes, $packed under xz"
+		[ "$file" -le $(($1 * 1024)) ]
+		[ "$packed" -le $(($2 * 1000)) ]
+	}
+	make_as defconfig
+	at_most 800 330 full
+	make -s O=o -o o/autoconf.h -o o/flags size >size
+	grep -qE "^fermata  file +$(stat -c %s o/fermata)  xz +$(xz -c o/fermata | wc -c)$" size
+	for room in lib qcow2 monitor kvm engine init; do
+		grep -qE "^$room +text +[0-9]+ " size
+	done
+	make_as appliance_defconfig
+	at_most 600 260 appliance
+	make_as tiny_defconfig
+	o/fermata help | grep -q '^  start '
+	at_most 300 130 tiny
+}
+
+@test "install: a program that links the library" {
+	make install O="$FULL" DESTDIR="$W/dest" PREFIX=/usr >/dev/null
 	"$W/dest/usr/bin/fermata" --version
 	[ -f "$W/dest/usr/share/man/man1/fermata.1" ] && [ -f "$W/dest/usr/share/man/man5/fermata.conf.5" ]
-	make -s build/example
+	[ ! -e "$W/dest/etc" ]
+	grep -q '^ExecStart=/usr/bin/fermata init' "$W/dest/usr/lib/systemd/system/fermata.service"
+	make -s O="$FULL" "$FULL/example"
 	mkdir -p root/etc/fermata
 	printf 'memory = 64M\n[disk vda]\nfile = a.raw\nformat = raw\n' >root/etc/fermata/one.conf
 	: >root/etc/fermata/a.raw
-	[ "$(build/example root)" = "one: shut off" ]
+	[ "$("$FULL/example" root)" = "one: shut off" ]
 	# Against what was installed, with no header but that.
 	cc=$(command -v musl-gcc || command -v gcc)
 	cp tests/example/example.c "$W/mine.c"
-	(cd "$W/dest" && "$cc" -static -I usr/include/fermata -o "$W/mine" "$W/mine.c" usr/lib/libfermata.a)
+	command -v pkg-config >/dev/null || skip "there is no pkg-config"
+	flags=$(PKG_CONFIG_PATH=$W/dest/usr/lib/pkgconfig pkg-config --define-variable=libdir="$W/dest/usr/lib" \
+		--define-variable=includedir="$W/dest/usr/include" --cflags --libs fermata)
+	# shellcheck disable=SC2086
+	(cd "$W/dest" && "$cc" -static -o "$W/mine" "$W/mine.c" $flags)
 	[ "$(./mine root)" = "one: shut off" ]
+	[ "$(PKG_CONFIG_PATH=$W/dest/usr/lib/pkgconfig pkg-config --modversion fermata)" = "$("$FULL/fermata" --version | cut -d' ' -f2)" ]
 }
 
-@test "a room that includes what is above it is found" {
+@test "install: every folder is the packager's" {
+	cp -a "$FULL" o
+	make O=o -o o/flags -o o/autoconf.h install DESTDIR="$W/dest" PREFIX=/opt/f BINDIR=/opt/bin LIBDIR=/opt/lib64 MANDIR=/opt/man \
+		INCLUDEDIR=/opt/inc DATADIR=/opt/data UNITDIR=/opt/units SYSCONFDIR=/opt/etc >/dev/null
+	cd dest/opt
+	[ -x bin/fermata ] && [ -f lib64/libfermata.a ] && [ -f man/man8/fermata-init.8 ] && [ -f inc/fermata/engine/fermata.h ]
+	[ -f data/fermata.openrc ] && [ -d etc/fermata ] && [ ! -e f ]
+	grep -q '^ExecStart=/opt/bin/fermata init' units/fermata.service
+	grep -q '^libdir=/opt/lib64$' lib64/pkgconfig/fermata.pc
+	grep -q '/opt/etc/fermata/NAME.conf' man/man5/fermata.conf.5
+	run grep -r '@[A-Z]*@' .
+	[ -z "$output" ]
+	# And the program reads its definitions there.
+	cd "$W"
+	make -s O=p SYSCONFDIR=/opt/etc p/autoconf.h
+	grep -q '^#define CONFIG_CONF_DIR "/opt/etc/fermata"$' p/autoconf.h
+	make -s O=p p/autoconf.h
+	grep -q '^#define CONFIG_CONF_DIR "/etc/fermata"$' p/autoconf.h
+}
+
+@test "layers: a room that includes what is above it is found" {
 	make -s check-layers
 	echo '#include "engine/fermata.h"' >>qcow2/map.c
 	run make -s check-layers
@@ -128,8 +288,23 @@ hardened() {
 
 @test "make help names every target that a person would type" {
 	make help >help
-	for t in $(sed -n 's/^\.PHONY: //p' Makefile); do
-		case $t in FORCE|help|all|check-all|fuzz-build|\$*) continue ;; esac
+	for t in $(sed -n 's/^\.PHONY: //p' Makefile tests/tests.mk); do
+		case $t in FORCE|help|all|check-all|check-fuzz|fuzz-build|\$*) continue ;; esac
 		grep -q "\<$t\>" help || { echo "not in make help: $t"; return 1; }
+	done
+}
+
+@test "manual: groff shows each command as it is typed" {
+	command -v groff >/dev/null || skip "there is no groff"
+	show() { groff -mandoc -Tascii -P-c "$1" | sed 's/.\x08//g'; }
+	for page in docs/*.[158]; do
+		show "$page" 2>err | awk '/^NAME/ { s = 1; next } /^[A-Z]/ { s = 0 } s && NF { print; exit }' >name
+		[ ! -s err ]
+		name=${page##*/}
+		grep -qE "^ +${name%.*} -+ " name
+	done
+	for command in img init; do
+		show docs/fermata-$command.* | awk '/^SYNOPSIS/ { s = 1; next } /^[A-Z]/ { s = 0 } s && NF { print; exit }' >synopsis
+		grep -qE "^ +fermata $command " synopsis
 	done
 }

@@ -324,6 +324,9 @@ static int start(struct fermata_vm *vm, struct start *s, struct err *e)
 		return e->code;
 	if (p->speed)
 		json_put_uint(&s->w, "speed", p->speed);
+	/* A mirror flushes before it is ready to end; the others wait for us to do so. */
+	if (p->op == FERMATA_PULL || p->op == FERMATA_COMMIT)
+		json_put_bool(&s->w, "auto-finalize", false);
 	/* QEMU 7.2 crashes when it lists its nodes while a stream that has concluded is not dismissed. */
 	json_put_bool(&s->w, "auto-dismiss", p->op == FERMATA_PULL);
 	json_obj_end(&s->w);

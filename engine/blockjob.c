@@ -201,6 +201,8 @@ static int note_dead(struct fermata_vm *vm, struct record_job *j, struct err *e)
 	vm_hang_up(vm);
 	if ((j->begun && job_forget_lost(vm, j, e) < 0) || header_says(j, &done, e) < 0)
 		return e->code;
+	if (done && job_flush_files(j, e) < 0)
+		return e->code;
 	j->pivot = false;
 	vm_notice(vm, "%s: %s %s", j->disk, fermata_job_name(j->op), done ? "is complete" : "was cut off; the disk is as it was");
 	return job_note(vm, j, done, done ? "" : "it was cut off", e) < 0 ? e->code : trash_empty(vm, e);
@@ -222,6 +224,8 @@ static int note_ended(struct fermata_vm *vm, struct record_job *j, const char *e
 			return e->code;
 		done = same_file(ds.d[disk_index(&ds, j->disk)].file, j->images[j->n_images - 1]);
 	}
+	if (done && job_flush(vm, j, true, e) < 0)
+		return e->code;
 	if (!error)
 		error = done ? "" : "QEMU gave it up";
 	if (error[0] && j->error[0])
@@ -253,14 +257,16 @@ static int find(struct fermata_vm *vm, const struct record_job *j, struct mon_jo
 int job_look(struct fermata_vm *vm, struct record_job *j, struct fermata_block_info *info, struct err *e)
 {
 	struct fermata_block_info none;
-	struct mon_job job;
+	struct mon_job job = { 0 };
 	int rc = 0;
 
 	info = info ? info : &none;
 	if (!j->ended && !vm_alive(vm))
 		rc = note_dead(vm, j, e);
-	else if (!j->ended && (rc = find(vm, j, &job, e)) == 0)
-		rc = note_ended(vm, j, NULL, e);
+	else if (!j->ended && (rc = find(vm, j, &job, e)) == 1 && job.status == JOB_PENDING)
+		rc = job_finalize(vm, j, &job, e) < 0 ? e->code : job.status != JOB_NULL;
+	if (rc == 0 && !j->ended && vm_alive(vm))
+		rc = note_ended(vm, j, job.error[0] ? job.error : NULL, e);
 	if (rc < 0)
 		return rc;
 	*info = (struct fermata_block_info){ .id = j->id, .op = j->op };
@@ -338,7 +344,8 @@ static int pivot(struct fermata_vm *vm, struct record_job *j, struct err *e)
 	struct kvm_guard guard;
 	int rc;
 
-	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	/* Most of what is to be flushed then, while the guest still runs. */
+	if (job_flush_files(j, e) < 0 || kvm_guard_call(recover_now, vm, &guard, e) < 0)
 		return e->code;
 	rc = change_over(vm, j, e);
 	kvm_guard_end(&guard);

@@ -51,6 +51,7 @@ static int ask_nodes(struct mon *m, struct disks *ds, struct err *e)
 	return 0;
 }
 
+/* What QEMU lists of node @name, or NULL. */
 static const struct json *find_node(const struct json_doc *nodes, const char *name)
 {
 	json_each(n, json_root(nodes)) {
@@ -72,6 +73,11 @@ const char *node_file(const struct json_doc *nodes, const char *node)
 
 	snprintf(name, sizeof name, "%s.file", node);
 	return json_str(json_get(json_get(find_node(nodes, name), "image"), "filename"), "");
+}
+
+const struct json *disks_node(const struct disks *ds, const char *node)
+{
+	return find_node(ds->doc, node);
 }
 
 const char *disk_node(const struct disks *ds, const struct disk_state *d, const char *file)

@@ -84,6 +84,38 @@ int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node
 	return call(vm, "blockdev-add", &b, e);
 }
 
+int node_reopen(struct fermata_vm *vm, const struct disks *ds, const struct disk_state *d, const char *node, bool raw,
+	const char *backing, bool read_only, struct deadline until, struct err *e)
+{
+	const struct json *is = disks_node(ds, node);
+	const char *zeroes = json_str(json_get(is, "detect_zeroes"), "off");
+	auto_buf struct buf b = { 0 };
+	struct json_out w;
+	char file_node[48];
+
+	snprintf(file_node, sizeof file_node, "%s.file", node);
+	json_out_init(&w, &b, false);
+	json_obj(&w, NULL);
+	json_arr(&w, "options");
+	json_obj(&w, NULL);
+	json_put_str(&w, "driver", raw ? "raw" : "qcow2");
+	json_put_str(&w, "node-name", node);
+	json_put_str(&w, "file", file_node);
+	if (!raw)
+		json_put_str(&w, "backing", backing);
+	json_put_bool(&w, "read-only", read_only);
+	json_put_str(&w, "discard", d->def->discard);
+	if (strcmp(zeroes, "off"))
+		json_put_str(&w, "detect-zeroes", zeroes);
+	put_cache(&w, json_get(is, "cache"));
+	json_obj_end(&w);
+	json_arr_end(&w);
+	json_obj_end(&w);
+	if (buf_check(&b, "reopen an image", e) < 0)
+		return e->code;
+	return mon_call(kvm_mon(vm->kvm), "blockdev-reopen", b.p, until, NULL, e) < 0 ? err_at(e, "%s", node) : 0;
+}
+
 /* QMP blockdev-del of the node that has @overlay open, if it is nobody's active layer. */
 static int drop_node(struct fermata_vm *vm, const struct disks *ds, size_t disk, const char *overlay, struct err *e)
 {

@@ -30,4 +30,11 @@ unsigned node_next(const struct disks *ds, const char *disk);
 int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
 	const char *backing, struct err *e) MUST_CHECK;
 
+/*
+ * QMP blockdev-reopen of @node of disk @d, as it is but for @read_only; which flushes it. @backing: the node below it, or NULL.
+ * -EREMOTEIO: it cannot be flushed, or QEMU will not have it so.
+ */
+int node_reopen(struct fermata_vm *vm, const struct disks *ds, const struct disk_state *d, const char *node, bool raw,
+	const char *backing, bool read_only, struct deadline until, struct err *e) MUST_CHECK;
+
 #endif

@@ -164,6 +164,9 @@ const char *node_file(const struct json_doc *nodes, const char *node);
 /* The format node of disk @d->def that has @file open, or NULL. Borrowed from ds. */
 const char *disk_node(const struct disks *ds, const struct disk_state *d, const char *file);
 
+/* What QEMU lists of @node, or NULL. */
+const struct json *disks_node(const struct disks *ds, const char *node);
+
 /* The disk called @name, or ds->n. */
 size_t disk_index(const struct disks *ds, const char *name);
 
@@ -343,6 +346,22 @@ int job_forget_lost(struct fermata_vm *vm, const struct record_job *j, struct er
 
 /* The first snapshot that it would, or NULL. */
 const struct fermata_snap *job_first_lost(const struct fermata_vm *vm, const struct record_job *j);
+
+/* ---- block_flush.c ---- */
+
+/*
+ * Flush the images that @j changes, by QEMU and in the kernel. @over: it has come to its end, and what is no active layer is
+ * read-only again.
+ */
+int job_flush(struct fermata_vm *vm, const struct record_job *j, bool over, struct err *e) MUST_CHECK;
+
+/* The same of what the kernel has of them, for a job that no QEMU has any more. */
+int job_flush_files(const struct record_job *j, struct err *e) MUST_CHECK;
+
+/* All is copied, and the job waits: flush, let it end, and take from @job how it did. */
+int job_finalize(struct fermata_vm *vm, const struct record_job *j, struct mon_job *job, struct err *e) MUST_CHECK;
+
+/* ---- blockjob.c ---- */
 
 /* How a job stands; one that has ended is noted on record with all that it did. @info: may be NULL. */
 int job_look(struct fermata_vm *vm, struct record_job *j, struct fermata_block_info *info, struct err *e) MUST_CHECK;

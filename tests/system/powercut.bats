@@ -75,3 +75,86 @@ power_cut() {
 		fermata destroy w
 	done
 }
+
+# ---- a disk in three layers ----------------------------------------------------------------------------------------------
+
+# A VM whose disk has three layers, each with something of its own, and whose guest does nothing
+layers() {
+	conf_head w pc tcg 32M
+	printf '\n[disk vda]\nfile = %s\nformat = qcow2\ncache = %s\n' "$FERMATA_ROOT/images/w.qcow2" "${1:-none}" | conf_add w
+	qemu-img create -q -f qcow2 "$FERMATA_ROOT/images/w.qcow2" 16M
+	fill 0x11 0 1M
+	fermata snapshot-create-as w s1 --disk-only
+	upper=${2:-1M}
+	fill 0x22 2M "$upper"
+	fermata snapshot-create-as w s2 --disk-only
+	fill 0x33 8M 1M
+}
+
+top() { fermata domblklist w | awk '$1 == "vda" { print $2 }'; }
+fill() { qemu-io -f qcow2 -c "write -q -P $1 $2 $3" "$(top)"; }
+reads() { ! qemu-io -r -f qcow2 -c "read -P $2 $3 $4" "$1" 2>&1 | grep -E 'failed|error|annot'; }
+
+# The disk reads as before, and so does what snapshots have frozen
+disks_read() {
+	local s file
+	reads "$(top)" 0x11 0 1M
+	reads "$(top)" 0x22 2M "$upper"
+	reads "$(top)" 0x33 8M 1M
+	for file in "$FERMATA_ROOT"/images/*.qcow2; do
+		qemu-img check -q "$file" >"$FERMATA_ROOT/check" 2>&1 || [ $? = 3 ] || { cat "$FERMATA_ROOT/check"; return 1; }
+	done
+	for s in $(fermata snapshot-list w --name); do
+		file=$(fermata snapshot-info w "$s" --output json | grep -o '"file": *"[^"]*"' | head -n 1 | cut -d '"' -f 4)
+		reads "$file" 0x11 0 1M
+		[ "$s" = s1 ] || reads "$file" 0x22 2M "$upper"
+		[ "$s" != s2 ] || reads "$file" 0 8M 1M
+	done
+}
+
+# The same, and the VM starts
+judge_disks() {
+	disks_read
+	fermata start w --paused
+	fermata destroy w
+}
+
+# Killed as soon as the command has ended; the guest has flushed nothing. Every job in every cache mode in the long form.
+@test "block jobs: a QEMU that is killed behind its end loses nothing, whatever the cache mode" {
+	local modes=(writeback none unsafe writethrough directsync) i=0 n=1 k
+	[ -z "${FERMATA_SOAK-}" ] || n=${#modes[@]}
+	for job in "snapshot-delete w s2" "snapshot-delete w s1" "blockpull w vda --wait" \
+		"blockcommit w vda --active --pivot --wait --delete --drop-snapshots" \
+		"blockcommit w vda --top vda[1] --wait --delete --drop-snapshots" \
+		"blockcopy w vda $FERMATA_ROOT/images/copy.qcow2 --wait --pivot"; do
+		for ((k = 0; k < n; k++)); do
+			cache=${modes[i++ % ${#modes[@]}]}
+			echo "cache = $cache: $job"
+			rm -rf "$FERMATA_ROOT"/{images,var/lib/fermata/w,run}
+			mkdir "$FERMATA_ROOT/images"
+			layers "$cache"
+			fermata start w --paused
+			# shellcheck disable=SC2086
+			fermata $job
+			pid=$(vm_pid w)
+			kill -KILL "$pid"
+			wait_gone "$pid"
+			fermata recover w
+			disks_read
+		done
+	done
+}
+
+@test "power cut: after a live deletion the VM starts and reads what it read, with cache = writeback" {
+	disk_make
+	layers writeback
+	fermata start w --paused
+	sync "$FERMATA_ROOT/disk"
+	fermata snapshot-delete w s1
+	echo x >"$FERMATA_ROOT/disk/other"
+	sync "$FERMATA_ROOT/disk/other"
+	power_cut
+	disks_read
+	fermata start w --paused
+}
+

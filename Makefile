@@ -123,15 +123,37 @@ lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/prob
 lib-y += kvm/spawn.o kvm/env.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
-# engine: whole operations
-lib-y += engine/host.o engine/vm.o engine/definition.o engine/record.o engine/snap.o engine/chain.o engine/disks.o engine/life.o
-lib-y += engine/savevm.o engine/native.o engine/nvram.o engine/adopt.o engine/after.o engine/catalogue.o engine/recover.o
-lib-y += engine/create.o engine/remove.o engine/revert.o engine/overlay.o engine/diskshot.o engine/verify.o engine/revert_ext.o engine/remove_ext.o
-lib-y += engine/block_start.o engine/blockjob.o engine/block_off.o engine/block_flush.o engine/images.o engine/output.o
-lib-$(CONFIG_BOOT) += engine/boot.o
-lib-$(CONFIG_MEMORY) += engine/memfile.o engine/memory.o engine/save.o engine/checkpoint.o engine/live.o engine/ram.o engine/instant.o engine/handover.o engine/standby.o
-lib-$(CONFIG_MEMORY) += engine/stream.o engine/bake.o
-lib-$(CONFIG_EXPORT) += engine/archive.o engine/export.o engine/import.o
+# engine: whole operations, a room a folder (lowest first)
+lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
+lib-y += engine/record/state_json.o
+lib-y += engine/vm/compat.o engine/vm/disk.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
+lib-$(CONFIG_MEMORY) += engine/vm/progress.o
+lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o
+lib-y += engine/chain/images.o engine/chain/merge.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o
+lib-y += engine/chain/trash.o engine/chain/users.o
+lib-y += engine/disks/disks.o engine/disks/node.o engine/disks/switch.o engine/disks/tags.o
+lib-y += engine/savevm/adopt.o engine/savevm/catalogue.o engine/savevm/delete.o engine/savevm/jobs.o
+lib-y += engine/savevm/native.o
+lib-y += engine/qemu/launch.o engine/qemu/life.o
+lib-$(CONFIG_MEMORY) += engine/qemu/second.o engine/qemu/standby.o
+lib-$(CONFIG_MEMORY) += engine/memory/devices.o engine/memory/manifest.o engine/memory/memfile.o
+lib-$(CONFIG_MEMORY) += engine/memory/migrate.o engine/memory/ram.o engine/memory/ram_in.o engine/memory/ram_out.o
+lib-$(CONFIG_MEMORY) += engine/memory/stream.o
+lib-$(CONFIG_MEMORY) += engine/save/managed.o engine/save/recover.o engine/save/restore.o engine/save/save.o
+lib-y += engine/save/start.o
+lib-$(CONFIG_MEMORY) += engine/checkpoint/bake.o engine/checkpoint/change.o engine/checkpoint/checkpoint.o
+lib-$(CONFIG_MEMORY) += engine/checkpoint/handover.o engine/checkpoint/handover_recover.o engine/checkpoint/instant.o
+lib-$(CONFIG_MEMORY) += engine/checkpoint/live.o engine/checkpoint/load.o
+lib-y += engine/checkpoint/files.o
+lib-y += engine/blockjob/job.o engine/blockjob/lost.o engine/blockjob/plan.o engine/blockjob/qmp.o
+lib-y += engine/blockjob/start.o
+lib-y += engine/snapshot/choose.o engine/snapshot/create.o engine/snapshot/create_end.o engine/snapshot/delete.o
+lib-y += engine/snapshot/delete_external.o engine/snapshot/revert.o engine/snapshot/revert_external.o
+lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapshot/verify.o
+lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
+lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
+lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
+lib-y += engine/block_flush.o engine/definition.o engine/open.o engine/recover.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

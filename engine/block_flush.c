@@ -9,11 +9,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/diskshot.h"
-#include "engine/internal.h"
-#include "engine/overlay.h"
+#include "engine/chain/chain.h"
+#include "engine/disks/disks.h"
+#include "engine/fermata.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/clock.h"
+#include "lib/err.h"
 #include "lib/file.h"
-#include "lib/own.h"
+#include "monitor/mon.h"
+#include "monitor/monitor.h"
 
 #define FLUSH_MS 30000
 

@@ -1,7 +1,13 @@
 /* The definition that a VM is opened with: what its file says, or, while it runs without a file that can be read, what it was started with. */
 #include <string.h>
 
+#include "engine/fermata.h"
 #include "engine/internal.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"

@@ -2,56 +2,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/checkpoint.h"
-#include "engine/handover.h"
-#include "engine/live.h"
-#include "engine/remove_ext.h"
-#include "engine/revert_ext.h"
+#include "engine/archive/archive.h"
+#include "engine/chain/chain.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
+#include "engine/save/save.h"
+#include "engine/savevm/savevm.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/clock.h"
+#include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
-
-int saved_forget(struct fermata_vm *vm, struct err *e)
-{
-	uint64_t was = vm->rec->saved;
-
-	vm->rec->saved = 0;
-	if (!was || record_save(vm->rec, e) == 0)
-		return 0;
-	vm->rec->saved = was;
-	return e->code;
-}
-
-int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
-{
-	uint64_t saved = vm->rec->saved;
-
-	pending_clear(vm->rec);
-	p.keep_time = vm->keep_time;
-	vm->rec->pending = p;
-	/* All but a restore, which may fail, change what the memory goes with. */
-	if (p.op != PENDING_RESTORE)
-		vm->rec->saved = 0;
-	if (record_save(vm->rec, e) < 0) {
-		/* Not on disk: nothing has begun. */
-		pending_clear(vm->rec);
-		vm->rec->saved = saved;
-		return e->code;
-	}
-	return 0;
-}
-
-int pending_end(struct fermata_vm *vm, struct err *e)
-{
-	struct pending old = vm->rec->pending;
-
-	vm->rec->pending = (struct pending){ 0 };
-	if (record_save(vm->rec, e) < 0) {
-		vm->rec->pending = old;
-		return e->code;
-	}
-	snap_free(old.snap);
-	return 0;
-}
 
 /* The files that the record is about to name, whoever made them and however far that one came with flushing. */
 static int flush_made(const struct fermata_snap *s, struct err *e)
@@ -184,15 +150,6 @@ static int recover_revert(struct fermata_vm *vm, const char *name, struct err *e
 	vm_notice(vm, "snapshot-revert to '%s' was cut off: the VM is off, every disk is at '%s'%s", name, name,
 		memory ? "; revert again to bring its memory back" : "");
 	return 0;
-}
-
-void recover_now(void *ctx)
-{
-	struct fermata_vm *vm = ctx, *again;
-	struct err e;
-
-	if (fermata_vm_open(vm->host, vm->name, FERMATA_WRITE, "recover", &again, &e) == 0)
-		fermata_vm_close(again);
 }
 
 int vm_recover(struct fermata_vm *vm, struct err *e)

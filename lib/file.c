@@ -1,12 +1,17 @@
-#include "lib/file.h"
-
+/* file.c */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
+#include "lib/buf.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/lib.h"
 #include "lib/own.h"
 
 int io_read_full(int fd, void *p, size_t n, const char *what, struct err *e)
@@ -192,4 +197,11 @@ char *path_beside(const char *file, const char *path)
 	if (!strcmp(cwd, "/"))
 		cwd[0] = '\0';
 	return str_fmt("%s/%.*s%s%s", cwd, n, file, n ? "/" : "", path);
+}
+
+bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }

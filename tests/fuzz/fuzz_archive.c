@@ -8,9 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/archive.h"
-#include "engine/memfile.h"
+#include "engine/archive/internal.h"
+#include "engine/memory/memory.h"
 #include "lib/endian.h"
+#include "lib/json.h"
 #include "lib/own.h"
 
 #define HEAD  32

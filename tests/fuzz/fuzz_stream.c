@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/stream.h"
+#include "engine/memory/memory.h"
 #include "tests/harness/logdev.h"
 
 #define RAM (8 * 4096u)

@@ -11,9 +11,10 @@
 
 #include <cmocka.h>
 
-#include "engine/archive.h"
-#include "engine/memfile.h"
+#include "engine/archive/internal.h"
+#include "engine/memory/memory.h"
 #include "lib/endian.h"
+#include "lib/json.h"
 #include "lib/own.h"
 #include "tests/harness/allocfail.h"
 

@@ -11,7 +11,10 @@
 
 #include <cmocka.h>
 
-#include "engine/record.h"
+#include "engine/disks/disks.h"
+#include "engine/fermata.h"
+#include "engine/memory/memory.h"
+#include "engine/record/record.h"
 #include "lib/file.h"
 #include "lib/own.h"
 

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/stream.h"
+#include "engine/blockjob/internal.h"
+#include "engine/memory/memory.h"
 #include "lib/endian.h"
 #include "lib/own.h"
 #include "tests/harness/allocfail.h"

@@ -1,0 +1,49 @@
+/* Pull, commit, copy: plan, start, follow, what would be lost. */
+#ifndef ENGINE_BLOCKJOB_BLOCKJOB_H
+#define ENGINE_BLOCKJOB_BLOCKJOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/fermata.h"
+#include "kvm/kvm.h"
+#include "lib/err.h"
+
+struct fermata_vm;
+struct record_job;
+
+/* What is to be done with a chain, images by their place in it. */
+struct block_plan {
+	enum fermata_job op;
+	size_t disk;
+	struct kvm_chain chain; /* layers[0] is the base */
+	size_t top, base;       /* layers; base NO_LAYER: none */
+	const char *dest;
+	bool dest_raw, reuse, shallow, remove, drop;
+	uint64_t speed;
+};
+#define NO_LAYER SIZE_MAX
+
+/* ---- start.c ---- */
+
+/* Whether @p could begin now. -ENOSPC, -EBUSY, -EOPNOTSUPP. */
+int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
+
+/* Check, put on record, start. */
+int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
+
+/* ---- lost.c ---- */
+
+/* -EBUSY if something other than @p's own chain stands on what a commit would write to. */
+int block_commit_alone(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
+
+/* ---- job.c ---- */
+
+/* Wait for its end, or until it is ready; pivot then. -EREMOTEIO: it failed. */
+int job_carry_out(struct fermata_vm *vm, struct record_job *j, struct err *e) MUST_CHECK;
+
+/* Look at every job that is on record. */
+int jobs_settle(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,65 @@
+/* engine/blockjob/internal.h */
+#ifndef ENGINE_BLOCKJOB_INTERNAL_H
+#define ENGINE_BLOCKJOB_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "engine/blockjob/blockjob.h"
+#include "lib/err.h"
+#include "lib/json.h"
+
+struct disk_state;
+struct disks;
+struct fermata_block;
+struct fermata_block_info;
+struct fermata_snap;
+struct fermata_vm;
+struct record_job;
+struct start;
+
+/* ---- job.c ---- */
+
+/* What a job did is noted. @done: the disk's chain is what it was to become. Commit point: the record. */
+int job_note(struct fermata_vm *vm, struct record_job *j, bool done, const char *error, struct err *e) MUST_CHECK;
+
+/* ---- start.c ---- */
+
+/* Carry out @p, which is on record as @j. Cut off, it is judged by the headers and the record as if QEMU had died in it. */
+int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e) MUST_CHECK;
+
+/* ---- lost.c ---- */
+
+/* Take from the record, in memory, the snapshots that commit @j overwrites. */
+int job_forget_lost(struct fermata_vm *vm, const struct record_job *j, struct err *e) MUST_CHECK;
+
+/* The first snapshot that it would, or NULL. */
+const struct fermata_snap *job_first_lost(const struct fermata_vm *vm, const struct record_job *j);
+
+/* ---- job.c ---- */
+
+/* How a job stands; one that has ended is noted on record with all that it did. @info: may be NULL. */
+int job_look(struct fermata_vm *vm, struct record_job *j, struct fermata_block_info *info, struct err *e) MUST_CHECK;
+
+/* QMP blockdev-del of every node of @disk (NULL: of any) that is no active layer and that nothing stands on. */
+int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e) MUST_CHECK;
+
+/* ---- qmp.c ---- */
+
+int start_job_live(struct fermata_vm *vm, struct start *s, struct err *e);
+
+/* ---- plan.c ---- */
+
+int plan_commit(struct fermata_vm *vm, const struct fermata_block *b, struct block_plan *p, struct err *e);
+int plan_rest(struct fermata_vm *vm, const struct fermata_block *b, struct block_plan *p, struct err *e);
+
+/* A job under way: its plan, its entry on record, the nodes of the disk. */
+struct start {
+	const struct block_plan *p;
+	struct record_job *j;
+	const struct disks *ds;
+	const struct disk_state *d;
+	struct json_out w;
+	char node[40]; /* copy: of the file made */
+};
+
+#endif

@@ -1,0 +1,250 @@
+/* Block jobs, how they begin: what is asked for is checked, put on record, and handed to QEMU. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/blockjob/blockjob.h"
+#include "engine/blockjob/internal.h"
+#include "engine/chain/chain.h"
+#include "engine/disks/disks.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/own.h"
+#include "qcow2/qcow2.h"
+
+/* ---- what must not be lost ---------------------------------------------------------------------------- */
+
+static int check_lost(struct fermata_vm *vm, const struct record_job *j, const struct block_plan *p, struct err *e)
+{
+	const struct fermata_snap *s = job_first_lost(vm, j);
+
+	if (block_commit_alone(vm, p, e) < 0)
+		return e->code;
+	if (!s || p->drop)
+		return 0;
+	err_set(e, -EBUSY, "snapshot '%s' would be lost: %s is overwritten", s->name, j->images[j->n_images - 1]);
+	return err_hint(e, "--drop-snapshots gives up such snapshots; snapshot-delete and blockpull keep all others whole");
+}
+
+/* QEMU does not ask what snapshots inside an image read from below it. */
+static int check_inner(const char *file, struct err *e)
+{
+	auto_qcow2 struct qcow2 *q = NULL;
+	const struct qcow2_snap *s;
+	unsigned n;
+
+	if (qcow2_open(file, QCOW2_SHARE, &q, e) < 0)
+		return e->code;
+	s = qcow2_snaps(q, &n);
+	if (!n)
+		return 0;
+	err_set(e, -EOPNOTSUPP, "the snapshot '%s' inside %s reads from the images below", s[0].name, file);
+	return err_hint(e, "delete it, or do this while the VM is off");
+}
+
+/* Room in @file's file system for what layers [@from, @to) hold; a @file that is there grows to the disk's size at most. */
+static int check_room(struct fermata_vm *vm, const struct block_plan *p, size_t from, size_t to, const char *file, struct err *e)
+{
+	uint64_t need = 0, has, used = file_allocated(file);
+	struct fermata_disk_size size;
+	auto_free char *dir = NULL;
+
+	if (fermata_vm_disk_size(vm, p->disk, &size, e) < 0)
+		return e->code;
+	for (; from < to; from++)
+		need += file_allocated(p->chain.layers[from].file);
+	if (need + used > size.capacity)
+		need = size.capacity > used ? size.capacity - used : 0;
+	dir = file_exists(file) ? strdup(file) : path_beside(file, ".");
+	if (!dir)
+		return err_nomem(e, "look for room");
+	if (file_free_space(dir, &has, e) < 0)
+		return e->code;
+	if (has >= need)
+		return 0;
+	err_set(e, -ENOSPC, "%s may take %llu MiB more, its file system has %llu MiB free", file, (unsigned long long)(need >> 20),
+		(unsigned long long)(has >> 20));
+	return err_hint(e, "free some space there");
+}
+
+/* ---- what QEMU is told ------------------------------------------------------------------------------------ */
+
+/* ---- putting it on record -------------------------------------------------------------------------------- */
+
+/* The entry for the record, in its own order of images. */
+static int describe(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e)
+{
+	const struct kvm_layer *l = p->chain.layers;
+	size_t stop = p->op == FERMATA_PULL ? p->top : p->op == FERMATA_COPY ? p->chain.n_layers - 1 : p->base;
+	int rc = 0;
+
+	*j = (struct record_job){ .id = vm->rec->next_id++, .op = p->op, .disk = strdup(p->chain.disk), .error = strdup(""),
+		.remove = p->remove, .reused = p->reuse };
+	if (!j->disk || !j->error)
+		return err_nomem(e, "describe a job");
+	j->raw = p->op == FERMATA_COPY ? p->dest_raw : p->base != NO_LAYER && l[p->base].format == FORMAT_RAW;
+	for (size_t i = p->top + (p->op == FERMATA_COMMIT); rc == 0; i--) {
+		rc = job_image(j, l[i].file, e);
+		if (i == stop)
+			break;
+	}
+	if (rc == 0 && (p->op == FERMATA_COPY || (p->op == FERMATA_PULL && p->base != NO_LAYER)))
+		rc = job_image(j, p->op == FERMATA_COPY ? p->dest : l[p->base].file, e);
+	return rc;
+}
+
+static int check(struct fermata_vm *vm, const struct block_plan *p, const struct record_job *j, struct err *e)
+{
+	const char *top = p->chain.layers[p->top].file;
+	size_t n = p->chain.n_layers;
+
+	switch (p->op) {
+	case FERMATA_PULL:
+		if (!vm_alive(vm))
+			return off_pull(vm, top, p->base == NO_LAYER ? n : p->top - p->base, true, e);
+		if (check_inner(top, e) < 0)
+			return e->code;
+		return check_room(vm, p, p->base == NO_LAYER ? 0 : p->base + 1, p->top, top, e);
+	case FERMATA_COMMIT:
+	case FERMATA_ACTIVE_COMMIT:
+		if (check_lost(vm, j, p, e) < 0)
+			return e->code;
+		if (!vm_alive(vm))
+			return off_commit(vm, top, p->top - p->base, true, e);
+		return check_room(vm, p, p->base + 1, p->top + 1, p->chain.layers[p->base].file, e);
+	case FERMATA_COPY:
+		break;
+	}
+	if (file_exists(p->dest) != p->reuse)
+		return err_set(e, p->reuse ? -ENOENT : -EEXIST, "%s %s", p->dest, p->reuse ? "is not there" : "is there already");
+	if (p->reuse && output_spare(vm, p->dest, e) < 0)
+		return e->code;
+	return check_room(vm, p, p->shallow ? n - 1 : 0, n, p->dest, e);
+}
+
+int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
+{
+	struct record_job *j = calloc(1, sizeof *j);
+	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 ? e->code : check(vm, p, j, e);
+
+	job_free(j);
+	return rc;
+}
+
+/* It did not start: nothing has happened, and nothing stays but the file of a copy, which goes. */
+static int refuse(struct fermata_vm *vm, struct record_job *j, struct err *e)
+{
+	struct err also;
+
+	if (j->op == FERMATA_COPY && !j->reused && record_trash(vm->rec, j->images[1], &also) < 0)
+		err_also(e, "%s", also.msg);
+	record_job_drop(vm->rec, j);
+	if (record_save(vm->rec, &also) < 0 || (vm_alive(vm) && node_sweep(vm, NULL, &also) < 0) || trash_empty(vm, &also) < 0)
+		err_also(e, "%s", also.msg);
+	return e->code;
+}
+
+/* A commit destroys what others froze from its first write on. */
+static int forget(struct fermata_vm *vm, struct record_job *j, struct err *e)
+{
+	if (j->op != FERMATA_COMMIT && j->op != FERMATA_ACTIVE_COMMIT)
+		return 0;
+	j->begun = true;
+	return job_forget_lost(vm, j, e) < 0 || record_save(vm->rec, e) < 0 ? e->code : 0;
+}
+
+static int begin_live(struct fermata_vm *vm, struct start *s, struct err *e)
+{
+	if (start_job_live(vm, s, e) < 0)
+		return vm_alive(vm) && e->code != -ETIMEDOUT ? refuse(vm, s->j, e) : e->code;
+	if (forget(vm, s->j, e) < 0) {
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "the job has begun; the next command sees to the record");
+	}
+	return trash_empty(vm, e);
+}
+
+static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
+{
+	struct err also;
+
+	if (forget(vm, s->j, e) < 0)
+		return e->code;
+	if (off_job(vm, s->p, s->j, e) == 0)
+		return job_note(vm, s->j, true, "", e) < 0 ? e->code : trash_empty(vm, e);
+	if (e->code == -ECANCELED)
+		err_hint(e, "the disk reads as before; the same command again completes it");
+	if (job_note(vm, s->j, false, e->msg, &also) < 0)
+		err_also(e, "%s", also.msg);
+	return e->code;
+}
+
+int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
+{
+	struct record_job *j = record_job(vm->rec, p->chain.disk);
+	auto_disks struct disks ds = { 0 };
+	struct start s = { .p = p, .ds = &ds };
+
+	if (j && !j->ended)
+		return jobs_none(vm, e);
+	if (j)
+		record_job_drop(vm->rec, j);
+	j = calloc(1, sizeof *j);
+	if (!j || describe(vm, p, j, e) < 0 || check(vm, p, j, e) < 0 || disks_look(vm, &ds, e) < 0 || record_job_add(vm->rec, j, e) < 0) {
+		job_free(j);
+		return e->code;
+	}
+	s.j = j;
+	s.d = &ds.d[p->disk];
+	vm->rec->saved = 0; /* the images are about to change */
+	if (record_save(vm->rec, e) < 0) {
+		record_job_drop(vm->rec, j);
+		return e->code;
+	}
+	return vm_alive(vm) ? begin_live(vm, &s, e) : begin_off(vm, &s, e);
+}
+
+/* ---- what users ask for ------------------------------------------------------------------------------------ */
+
+int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)
+{
+	struct block_plan p = { .op = b->op, .dest_raw = b->dest_raw, .reuse = b->reuse, .shallow = b->shallow, .remove = b->remove,
+		.drop = b->drop, .speed = b->speed };
+	auto_free char *dest = b->dest ? path_beside("", b->dest) : NULL;
+	struct kvm *k;
+	int rc;
+
+	if (disk_pick(vm, b->disk, &p.disk, e) < 0 || ((vm_alive(vm) || p.op == FERMATA_COPY) && fermata_vm_kvm(vm, &k, e) < 0))
+		return e->code;
+	if (b->dest && !dest)
+		return err_nomem(e, "copy a disk");
+	p.dest = dest;
+	if (CONFIG_MEMORY && standby_give_up(vm, "the images change", e) < 0)
+		return err_at(e, "%s", vm->name);
+	rc = vm->def->disks[p.disk].readonly ? err_set(e, -EROFS, "the disk is readonly") : chain_find(vm, p.disk, &p.chain, e);
+	if (rc == 0)
+		rc = p.op == FERMATA_COMMIT ? plan_commit(vm, b, &p, e) : plan_rest(vm, b, &p, e);
+	if (rc == 0)
+		rc = block_begin(vm, &p, e);
+	chain_done(&p.chain);
+	return rc < 0 ? err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name) : 0;
+}
+
+int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e)
+{
+	const char *top = p->chain.layers[p->top].file, *base = j->images[j->n_images - 1];
+
+	if (p->op == FERMATA_PULL)
+		return off_pull(vm, top, p->base == NO_LAYER ? p->chain.n_layers : p->top - p->base, false, e);
+	if (off_commit(vm, top, p->top - p->base, false, e) < 0)
+		return e->code;
+	return p->op == FERMATA_COMMIT ? off_stand_on(j->images[0], base, j->raw, e) : 0;
+}

@@ -1,0 +1,245 @@
+/* Bringing a VM up by its policy: choices, attempts, and a counter that a power cut cannot fool. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/boot/internal.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/own.h"
+
+#define KEPT      "before-boot"
+
+/* ---- health ------------------------------------------------------------------------------------------------ */
+
+/* ---- one attempt --------------------------------------------------------------------------------------------- */
+
+/* discard-changes = no: what the last run left stays as a snapshot, until the next boot has one to keep. */
+static int keep_present(struct fermata_vm *vm, const char *from, struct err *e)
+{
+	static const struct fermata_delete whole;
+	const struct fermata_snap *s;
+	struct err none;
+
+	if (vm->def->boot.discard_changes || vm->rec->boot.kept)
+		return 0;
+	if (fermata_snap_find(vm, KEPT, &s, &none) == 0 && fermata_snapshot_delete(vm, KEPT, &whole, e) < 0)
+		return e->code;
+	if (fermata_snap_find(vm, from, &s, e) < 0 || revert_keep(vm, s, KEPT, e) < 0)
+		return e->code;
+	vm->rec->boot.kept = true;
+	return record_save(vm->rec, e);
+}
+
+static int bring_up(struct fermata_vm *vm, const char *from, bool paused, struct err *e)
+{
+	const struct fermata_revert r = { .running = !paused, .paused = paused, .verify = vm->def->boot.verify };
+	bool managed = same_text(from, "managedsave");
+
+	if (managed && !(CONFIG_MEMORY && fermata_managed(vm)))
+		return err_set(e, -ENODATA, "there is no saved state");
+	/* Once the disks have moved on, a managed save is worth nothing. */
+	if (CONFIG_MEMORY && same_text(from, "cold") && fermata_managed_remove(vm, e) < 0)
+		return e->code;
+	if (managed || same_text(from, "cold"))
+		return fermata_start(vm, paused, e);
+	if (keep_present(vm, from, e) < 0)
+		return e->code;
+	return fermata_snapshot_revert(vm, from, &r, e);
+}
+
+static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
+{
+	struct deadline d = deadline_in(vm->def->boot.within_ms);
+	auto_fd int fd = -1;
+	size_t n;
+	bool listen = health_serial_text(vm, &n);
+
+	if (bring_up(vm, from, listen, e) < 0)
+		return e->code;
+	if (listen && (console_connect(vm, &fd, e) < 0 || fermata_resume(vm, e) < 0))
+		return e->code;
+	if (listen && !same_text(from, "cold"))
+		after_restore(vm);
+	return wait_healthy(vm, fd, d, e);
+}
+
+/* ---- the list --------------------------------------------------------------------------------------------------- */
+
+static const char *golden(const struct fermata_vm *vm)
+{
+	return vm->rec->boot.good ? vm->rec->boot.good : vm->def->boot.from;
+}
+
+/* Every choice in its order, each with its NUL; @n: out. NULL: no memory. */
+static char *choices(const struct fermata_vm *vm, bool cold, size_t *n)
+{
+	const char *guard = vm->rec->boot.guard, *s = vm->def->boot.fallback;
+	auto_buf struct buf b = { 0 };
+
+	*n = 1;
+	if (cold)
+		buf_add(&b, "cold", 5);
+	else if (guard)
+		buf_add(&b, guard, strlen(guard) + 1);
+	*n += b.n > 0;
+	buf_add(&b, golden(vm), strlen(golden(vm)) + 1);
+	while (s && *(s += strspn(s, " \t,"))) {
+		size_t len = strcspn(s, ","), end = len;
+
+		while (s[end - 1] == ' ' || s[end - 1] == '\t')
+			end--;
+		buf_add(&b, s, end);
+		buf_addc(&b, '\0');
+		s += len;
+		++*n;
+	}
+	return b.oom ? NULL : buf_take(&b);
+}
+
+static const char *nth(const char *list, uint64_t i)
+{
+	while (i--)
+		list += strlen(list) + 1;
+	return list;
+}
+
+/* ---- the record --------------------------------------------------------------------------------------------------- */
+
+int note_attempt(struct fermata_vm *vm, uint64_t tries, const char *from, const char *result, struct err *e)
+{
+	struct record_boot *b = &vm->rec->boot;
+
+	b->tries = tries;
+	b->since = time(NULL);
+	if (record_string(&b->result, result, e) < 0 || (from && record_string(&b->from, from, e) < 0))
+		return e->code;
+	return record_save(vm->rec, e);
+}
+
+int note_healthy(struct fermata_vm *vm, const char *from, struct err *e)
+{
+	vm->rec->boot.kept = false;
+	if (record_string(&vm->rec->boot.guard, NULL, e) < 0 || note_attempt(vm, 0, from, "healthy", e) < 0)
+		return err_at(e, "%s", vm->name);
+	return 0;
+}
+
+void fermata_boot_look(const struct fermata_vm *vm, struct fermata_boot_info *out)
+{
+	const struct record_boot *b = &vm->rec->boot;
+
+	*out = (struct fermata_boot_info){ b->tries, b->since, b->from ? b->from : "", b->result ? b->result : "",
+		golden(vm), b->guard ? b->guard : "", record_pending(vm->rec),
+		vm->rec->pending.snap ? vm->rec->pending.snap->name : "" };
+}
+
+int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
+{
+	const struct fermata_snap *s;
+
+	if (name && !same_text(name, "cold") && !same_text(name, "managedsave") && fermata_snap_find(vm, name, &s, e) < 0)
+		return e->code;
+	/* What the definition says needs no second word. */
+	if (name && record_string(&vm->rec->boot.good, same_text(name, vm->def->boot.from) ? NULL : name, e) < 0)
+		return e->code;
+	return note_healthy(vm, NULL, e);
+}
+
+/* ---- boot ------------------------------------------------------------------------------------------------------------ */
+
+/* A boot that was cut off after its QEMU had started. True: that guest is healthy. */
+static bool resumed(struct fermata_vm *vm, struct err *e)
+{
+	vm_notice(vm, "boot: the last attempt was cut off; waiting for its guest");
+	return fermata_boot_healthy(vm, e) == 0;
+}
+
+static int try_all(struct fermata_vm *vm, const char *list, size_t n, struct err *e)
+{
+	struct record_boot *b = &vm->rec->boot;
+	unsigned each = vm->def->boot.attempts;
+	uint64_t i = b->tries < n * each ? b->tries : 0;
+
+	err_set(e, -EIO, "the last attempt was cut off");
+	for (; i < n * each; i++) {
+		const char *from = nth(list, i / each);
+		uint64_t began = clock_mono_ms();
+
+		/*
+		 * What the last one left: its QEMU, and perhaps a revert half way. While that is neither finished nor undone
+		 * no choice is better than another, and none may be tried: it could destroy what recovery needs.
+		 */
+		if ((vm_alive(vm) && life_kill(vm, e) < 0) || vm_recover(vm, e) < 0 ||
+			note_attempt(vm, i + 1, from, "trying", e) < 0)
+			return e->code;
+		vm_notice(vm, "boot: from '%s', attempt %u of %u", from, (unsigned)(i % each) + 1, each);
+		if (attempt(vm, from, e) == 0) {
+			if (note_healthy(vm, from, e) < 0)
+				return e->code;
+			vm_notice(vm, "boot: healthy after %llu ms", (unsigned long long)(clock_mono_ms() - began));
+			return i >= each;
+		}
+		vm_notice(vm, "boot: from '%s' failed: %s", from, e->msg);
+		/* What is not there will not be there the next time either. */
+		if (e->code == -ENOENT || e->code == -ENODATA)
+			i += each - 1 - i % each;
+	}
+	return e->code;
+}
+
+int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
+{
+	auto_free char *list = NULL;
+	struct err also;
+	size_t n;
+	int rc;
+
+	if (vm_alive(vm)) {
+		if (!vm->rec->boot.tries)
+			vm_notice(vm, "boot: it runs already");
+		if (!vm->rec->boot.tries || resumed(vm, e))
+			return note_healthy(vm, NULL, e);
+	}
+	if (!(list = choices(vm, cold, &n)))
+		return err_nomem(e, "boot");
+	rc = try_all(vm, list, n, e);
+	if (rc >= 0)
+		return rc;
+	if (rc == FERMATA_PENDING && vm->rec->boot.tries < n * vm->def->boot.attempts)
+		return err_at(e, "%s: cannot boot", vm->name);
+	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || note_attempt(vm, n * vm->def->boot.attempts, NULL, e->msg, &also) < 0)
+		err_also(e, "and: %s", also.msg);
+	return err_at(e, "%s: cannot boot; every choice failed, the last because", vm->name);
+}
+
+/* ---- stop ------------------------------------------------------------------------------------------------------------ */
+
+int fermata_boot_stop(struct fermata_vm *vm, struct err *e)
+{
+	if (!vm_alive(vm))
+		return 0;
+	if (CONFIG_MEMORY && same_text(vm->def->boot.on_stop, "managedsave")) {
+		if (fermata_save(vm, &(struct fermata_save){ 0 }, e) == 0)
+			return 0;
+		vm_notice(vm, "stop: %s; it is shut down", e->msg);
+	}
+	if (!same_text(vm->def->boot.on_stop, "kill")) {
+		if (fermata_shutdown(vm, FERMATA_BY_DEFAULT, false, e) == 0 &&
+			fermata_wait_off(vm, vm->def->boot.stop_within_ms, e) == 0)
+			return 0;
+		vm_notice(vm, "stop: %s; its plug is pulled", e->msg);
+	}
+	return vm_alive(vm) ? fermata_destroy(vm, false, e) : 0;
+}
+
+/* ---- guard ----------------------------------------------------------------------------------------------------------- */

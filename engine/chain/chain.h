@@ -1,0 +1,211 @@
+/* The images behind every disk: follow, overlay, branch, merge, remove; who needs what. */
+#ifndef ENGINE_CHAIN_CHAIN_H
+#define ENGINE_CHAIN_CHAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/err.h"
+
+struct fermata_snap;
+struct fermata_vm;
+struct qcow2_create;
+struct users;
+
+struct chains {
+	struct kvm_chain chain[DEF_MAX_DISKS]; /* in the definition's order */
+};
+
+/* ---- chain.c ---- */
+
+/*
+ * Follow every disk from its active layer down to its base. Names in images are untrusted: protocol names, cycles, more
+ * than 200 layers, a missing backing format and paths outside the folders of the definition's own disks are errors.
+ */
+int chains_find(struct fermata_vm *vm, struct chains *c, struct err *e) MUST_CHECK;
+
+/* The same for a QEMU that has the overlays of @s in place of what the record says of those disks. */
+int chains_find_on(struct fermata_vm *vm, const struct fermata_snap *s, struct chains *c, struct err *e) MUST_CHECK;
+
+/* The same for disk number @i alone; chain_done(). */
+int chain_find(struct fermata_vm *vm, size_t i, struct kvm_chain *out, struct err *e) MUST_CHECK;
+void chain_done(struct kvm_chain *c);
+void chains_done(struct chains *c);
+
+static inline void chains_donep(struct chains *c)
+{
+	chains_done(c);
+}
+#define auto_chains __attribute__((cleanup(chains_donep)))
+
+/* ---- nvram.c ---- */
+
+/* Give @s a place for its copy, if it needs one. */
+int nvram_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Make the copy; tell whether it is still the same. */
+int nvram_keep(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* VM off: bring the copy back. */
+int nvram_apply(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- trash.c ---- */
+
+/* The pending deletion's tags are gone: drop it from the record. Commit point: the record. */
+int remove_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- merge.c ---- */
+
+/* @top takes over what the @n images below it have, but for the @n-th, on which it stands then. @dry: only look for room. */
+int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
+
+/* The @n-th image below @top takes over what those above it have. */
+int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
+
+/* Let @file name @base, which holds the same as what it stood on. */
+int off_stand_on(const char *file, const char *base, bool raw, struct err *e) MUST_CHECK;
+
+/* ---- overlay.c ---- */
+
+/* Bytes that a file takes on the host; 0 when it is not there. */
+uint64_t file_allocated(const char *file);
+
+/*
+ * A name for a new file of disk number @disk that was never used: it carries the snapshot's id. In snapshot-dir, else
+ * beside the definition's image; of a disk on a block device beside its active layer, for what is beside a device is in
+ * the host's memory. -EINVAL: that is the device, too. Caller frees *@out.
+ */
+int overlay_name(struct fermata_vm *vm, size_t disk, const char *snapshot, uint64_t id, char **out, struct err *e) MUST_CHECK;
+
+/* How much of a snapshot's name is part of a file's name, for "%.*s": the first 64 bytes, cut at a character. */
+int name_in_file(const char *snapshot);
+
+/*
+ * Make @path an empty overlay on @backing: size, cluster size and subclusters as there, mode 0600, owned by the VM's
+ * user, durable. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would be left behind.
+ */
+int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e) MUST_CHECK;
+
+/*
+ * The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays.
+ * @made: or NULL; called for each external disk (number @j of @s) as soon as its overlay can be opened. Its name is
+ * durable only when this returns.
+ */
+typedef void overlay_made_fn(void *ctx, size_t j);
+int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_made_fn *made, void *ctx, struct err *e) MUST_CHECK;
+
+/* -EOPNOTSUPP: dirty bitmap @bitmap of @file would not see what is written to an overlay. */
+int bitmap_stays(const char *file, const char *bitmap, struct err *e);
+
+/*
+ * The same for any empty image of @like's size and clusters, on @backing or (NULL) on nothing.
+ */
+int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
+	bool backing_raw, bool raw, struct err *e) MUST_CHECK;
+
+/* The same of any shape; not durable yet. -EEXIST if @path is there. */
+struct qcow2_create;
+int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e) MUST_CHECK;
+
+/*
+ * How an overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
+ * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
+ */
+char *backing_name(const char *backing);
+
+/* Whether @path, made by somebody else, is an overlay on @backing that nothing was written to yet. -EINVAL. */
+int overlay_check(const char *path, const char *backing, struct err *e) MUST_CHECK;
+
+/* Whether anything was written to it. A file that is not there, or whose making was cut off, holds none. */
+int overlay_holds_data(const char *path, bool *data, struct err *e) MUST_CHECK;
+
+/* Unlink it, if it is there. */
+int overlay_remove(const char *path, struct err *e) MUST_CHECK;
+
+/* ---- backing.c ---- */
+
+/*
+ * What stands behind @image, made absolute: "" when nothing does. Only follows; whether it may be used is for
+ * chain_check(). @raw: out, its format. Errors as of qcow2_open(); -EINVAL without a recorded format.
+ */
+int chain_next(const char *image, char next[4096], bool *raw, struct err *e) MUST_CHECK;
+
+/* Files, by what they are rather than by name. Each is followed once, however many chains it is part of. */
+struct file_set {
+	struct file_id {
+		dev_t dev;
+		ino_t ino;
+		bool raw;
+	} *v;
+	size_t n;
+	bool all; /* a chain could not be followed: in doubt it has everything */
+};
+
+/* ---- file_set.c ---- */
+
+/* Add @top, if it is there, and all that it stands on. */
+void file_set_add(struct file_set *s, const char *top, bool raw);
+
+/* Whether @file is there, and in it. */
+bool file_set_has(const struct file_set *s, const char *file);
+void file_set_done(struct file_set *s);
+#define auto_file_set __attribute__((cleanup(file_set_done)))
+
+/* ---- chain.c ---- */
+
+/* Everything below @file is there and allowed, and an overlay on it would not make the chain too deep. Errors as chains_find(). */
+int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e) MUST_CHECK;
+
+/* ---- trash.c ---- */
+
+/* Whether any definition, record or chain of another VM of this host needs @file. In doubt it does. */
+bool needed_by_others(struct fermata_vm *vm, const char *file);
+
+/* @s goes, and its memory with it, if that is in a file. */
+int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Remove what the record lists for removal and no definition, record or chain of any VM of this host needs. */
+int trash_empty(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* A kind of file that is written, and may take the place of an older one. */
+struct output_kind {
+	const char *name; /* "a dump of memory" */
+	bool (*is)(const char *path);
+};
+
+/* ---- output.c ---- */
+
+/*
+ * Whether @path may be written to, by way of @tmp: 0 if neither is there, or is empty, or is of @kind and no VM of this host
+ * needs it. -EEXIST. @tmp: may also have begun with zeros, since a header is written last; NULL: there is none.
+ */
+int output_check(struct fermata_vm *vm, const char *path, const char *tmp, const struct output_kind *kind, struct err *e) MUST_CHECK;
+
+/* -EEXIST if @path is there and an image, or anything else, of some VM of this host. In doubt it is. */
+int output_spare(struct fermata_vm *vm, const char *path, struct err *e) MUST_CHECK;
+
+/* ---- branch.c ---- */
+
+/* Whether all that is needed on the disks' side to go back is there. */
+int revert_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Give @s, a copy, a name for every overlay; make them. */
+int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* In memory alone: the disks use the pending revert's overlays, it is current, what the present used may go. */
+int revert_ext_switch(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* The pending revert was cut off. With the guest still running: undo. With the VM off: redo. */
+int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- users.c ---- */
+
+int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e);
+
+#endif

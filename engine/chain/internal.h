@@ -1,0 +1,22 @@
+/* engine/chain/internal.h */
+#ifndef ENGINE_CHAIN_INTERNAL_H
+#define ENGINE_CHAIN_INTERNAL_H
+
+#include "engine/chain/chain.h"
+#include "kvm/def.h"
+
+struct kvm_chain;
+struct record;
+
+static inline void chain_donep(struct kvm_chain *c)
+{
+	chain_done(c);
+}
+#define auto_chain __attribute__((cleanup(chain_donep)))
+
+/* ---- overlay.c ---- */
+
+/* Add what a VM's definition, record and all chains that begin in them need. */
+void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r);
+
+#endif

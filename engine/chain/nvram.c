@@ -1,0 +1,68 @@
+/*
+ * The firmware's variables, where they lie in a raw file. A checkpoint has them in its memory, and QEMU writes them back;
+ * every other snapshot keeps a copy of the file. Those in a qcow2 image take part as a disk does.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/chain/chain.h"
+#include "engine/fermata.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "lib/buf.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/own.h"
+#include "qcow2/lock.h"
+
+#define NVRAM_MAX (64u << 20) /* bytes: more than any flash has */
+
+int nvram_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+{
+	if (!vm->def->nvram || vm->def->nvram_format != FORMAT_RAW || s->kind == FERMATA_CHECKPOINT_INTERNAL ||
+		s->kind == FERMATA_CHECKPOINT_EXTERNAL || s->adopted)
+		return 0;
+	s->nvram = str_fmt("%s/nvram-%llu", vm->state_dir, (unsigned long long)s->id);
+	return s->nvram ? 0 : err_nomem(e, "keep the nvram");
+}
+
+int nvram_keep(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+
+	if (!s->nvram)
+		return 0;
+	if (file_read(vm->def->nvram, NVRAM_MAX, &b, e) < 0 || file_replace(s->nvram, b.p, b.n, 0600, e) < 0)
+		return err_at(e, "nvram");
+	return 0;
+}
+
+void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s)
+{
+	auto_buf struct buf a = { 0 }, b = { 0 };
+	struct err ignored;
+
+	if (s->nvram && (file_read(vm->def->nvram, NVRAM_MAX, &a, &ignored) < 0 ||
+		file_read(s->nvram, NVRAM_MAX, &b, &ignored) < 0 || a.n != b.n || memcmp(a.p, b.p, a.n)))
+		vm_notice(vm, "the guest was changing its nvram: what is kept is from right before the snapshot");
+}
+
+int nvram_apply(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	const char *to = vm->def->nvram;
+	auto_buf struct buf b = { 0 };
+	auto_fd int fd = -1;
+
+	if (!s->nvram || !to || vm->def->nvram_format != FORMAT_RAW)
+		return 0;
+	if (file_read(s->nvram, NVRAM_MAX, &b, e) < 0)
+		return err_at(e, "nvram");
+	/* In place, so that owner, mode and links stay: a revert that is cut off is done again. */
+	fd = open(to, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys(e, errno, "nvram: cannot open %s", to);
+	if (image_lock(fd, to, true, e) < 0 || io_write_full(fd, b.p, b.n, to, e) < 0)
+		return err_at(e, "nvram");
+	return ftruncate(fd, (off_t)b.n) < 0 || fsync(fd) < 0 ? err_sys(e, errno, "nvram: cannot write %s", to) : 0;
+}

@@ -1,0 +1,72 @@
+/* checkpoint.c */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/chain/chain.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/internal.h"
+#include "engine/disks/disks.h"
+#include "engine/fermata.h"
+#include "engine/memory/memory.h"
+#include "engine/recover.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/own.h"
+
+int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e)
+{
+	static const struct output_kind kind = { "saved memory", mem_is };
+	const char *dir = vm->def->snapshot_dir;
+	auto_free char *tmp = NULL;
+
+	s->memory = file ? path_beside("", file) :
+			   str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
+	tmp = s->memory ? mem_tmp(s->memory) : NULL;
+	if (!tmp)
+		return err_nomem(e, "name a file");
+	if (file_exists(s->memory))
+		return err_set(e, -EEXIST, "%s is there already", s->memory);
+	if (output_check(vm, s->memory, tmp, &kind, e) < 0)
+		return e->code;
+	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
+}
+
+int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+{
+	auto_mem_out struct mem_out o = { .fd = -1 };
+	bool ran = vm->rec->pending.run;
+	struct saving m = { .vm = vm, .snap = s, .run = ran };
+	struct kvm_guard guard;
+	struct err also;
+	int rc;
+
+	if (fermata_snap_instant(s))
+		return vm->handover ? handover_take(vm, s, e) : instant_take(vm, ds, s, e);
+	if (vm->live && ran && live_choose(vm, e) < 0)
+		return e->code;
+	if (vm->way != FERMATA_STOPPED)
+		return live_take(vm, ds, s, e);
+	if (mem_out_open(s->memory, false, false, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
+		kvm_guard_call(recover_now, vm, &guard, e) < 0)
+		return e->code;
+	/*
+	 * Stopped here and not by QEMU on its way: QEMU without KVM misses writes to pages that the guest has
+	 * touched before.
+	 */
+	rc = (ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0) || memory_save(vm, &o, memory_manifest, &m, e) < 0 ||
+		mem_out_place(&o, e) < 0 || diskshot_switch(vm, ds, s, e) < 0 || memory_go_on(vm, ran, e) < 0 ? e->code : 0;
+	if (rc < 0 && vm_alive(vm) && memory_go_on(vm, ran, &also) < 0)
+		err_also(e, "and could not let the guest go on: %s", also.msg);
+	kvm_guard_end(&guard);
+	if (rc == 0)
+		vm->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
+	return rc;
+}
+
+/* ---- going back ------------------------------------------------------------------------------------------ */

@@ -1,0 +1,104 @@
+/* Checkpoints with their memory outside the images: taking and loading, in every way. */
+#ifndef ENGINE_CHECKPOINT_CHECKPOINT_H
+#define ENGINE_CHECKPOINT_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/err.h"
+
+struct disks;
+struct fermata_snap;
+struct fermata_vm;
+
+/* ---- checkpoint.c ---- */
+
+/*
+ * Where @s will have its memory: @file, or a name that was never used; @instant: so that it can be mapped. -EEXIST, -ENOSPC;
+ * what memory_check() and instant_name() say.
+ */
+int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e) MUST_CHECK;
+
+/*
+ * Take the pending one: the memory is in its file, flushed and in its place, before the disks switch; then the guest goes
+ * on. Whatever fails before that, no disk has switched; what was made stays for create_undo(). A killed fermata is
+ * recovered at once, by a child.
+ */
+int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- files.c ---- */
+
+/* The disks of the pending one have switched. If its memory is not whole, what is left is a disk snapshot, and @s says so. */
+void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s);
+
+/* The user is to hear that it is kept so. */
+void checkpoint_kept(struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* Remove what the pending one has written of its memory. */
+void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* ---- load.c ---- */
+
+/*
+ * Whether the memory of @s is there, looks whole, and QEMU and host can take it. @force: whatever the QEMU. @verify: read
+ * all of what will only be mapped, too.
+ */
+int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool force, bool verify, struct err *e) MUST_CHECK;
+
+/*
+ * Start a QEMU on the overlays of @s, waiting for its state, in that folder, and call @fn for it: meanwhile it is @vm's, and
+ * connected; afterwards vm is as before, without a connection. When either fails, it is gone again.
+ */
+typedef int checkpoint_next_fn(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e);
+
+/*
+ * Bring up a QEMU on the overlays of @s and load its memory, every byte checked; the guest stands. The present one is not
+ * touched. On failure no second QEMU is left.
+ */
+int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e) MUST_CHECK;
+
+/* ---- change.c ---- */
+
+/*
+ * It stands: end the present QEMU, and put the second one in its place. Cut off, a child goes on with it at once. Commit
+ * point: the end of the present one.
+ */
+int checkpoint_change(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* The pending revert was cut off: finished if the second QEMU stands, else undone as far as there is something left. */
+int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- files.c ---- */
+
+/* Whether the pending creation of @s is one, cut off or under way. */
+bool handover_is(struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* ---- handover_recover.c ---- */
+
+/*
+ * It was cut off. If the present QEMU lives, it goes on, and nothing has happened (@whole: false); else what there is of the
+ * second one is the guest, and the checkpoint is finished.
+ */
+int handover_recover(struct fermata_vm *vm, bool *whole, struct err *e) MUST_CHECK;
+
+/*
+ * What a running QEMU's devices are, as a file for it to write to, and the stream that this becomes. QEMU is asked for it when
+ * the guest stands. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
+ * state_close() in any case.
+ */
+#define INSTANT_STATE_MAX (64u << 20) /* bytes */
+
+struct state_file {
+	int fd;
+	uint64_t set; /* what QEMU calls it; 0: nothing */
+};
+
+/* ---- live.c ---- */
+
+/*
+ * After a kill: memory_go_on(), but a background snapshot is not cancelled: its guest goes on as soon as that is right, and
+ * QEMU writes all that it has to. No capability is left on.
+ */
+int live_end(struct fermata_vm *vm, bool ran, struct err *e) MUST_CHECK;
+
+#endif

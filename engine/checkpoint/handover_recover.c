@@ -1,0 +1,163 @@
+/* A hand-over that was cut off: which QEMU goes on, and whether the checkpoint is whole. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/internal.h"
+#include "engine/fermata.h"
+#include "engine/memory/memory.h"
+#include "engine/qemu/qemu.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/own.h"
+#include "monitor/monitor.h"
+
+/* Both are in their places, only what they were made of is still there. */
+static bool is_complete(const struct fermata_snap *s)
+{
+	auto_mem_in struct mem_in in = { .fd = -1 };
+	struct err ignored;
+	struct stat st;
+
+	return lstat(s->ram, &st) == 0 && S_ISREG(st.st_mode) && memory_open(s->memory, s, &in, &ignored) == 0;
+}
+
+/* Memory and devices into their places: the guest runs, or is gone. */
+int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	auto_free char *live = live_memory_name(vm, s), *devices = device_state_name(vm, s);
+	struct ram from = { .mem = -1, .own = -1, .bytes = vm->def->memory };
+	auto_ram_out struct ram_out ram = { .fd = -1 };
+	auto_mem_out struct mem_out mem = { .fd = -1 };
+	auto_buf struct buf stream = { 0 };
+	int rc;
+
+	if (!live || !devices)
+		return err_nomem(e, "finish a checkpoint");
+	if (is_complete(s)) {
+		handover_drop(vm, s);
+		return 0;
+	}
+	if (file_read(devices, INSTANT_STATE_MAX, &stream, e) < 0)
+		return e->code;
+	from.own = open(live, O_RDONLY | O_CLOEXEC);
+	if (from.own < 0)
+		return err_sys(e, errno, "cannot open %s", live);
+	rc = mem_out_open(s->memory, false, false, &mem, e) < 0 || ram_out_open(vm, s->ram, &ram, e) < 0 ||
+		ram_save(vm, &from, NULL, &ram, &mem.more, e) < 0 ||
+		instant_place(vm, s, vm->rec->pending.run, &ram, &mem, &stream, e) < 0 ? e->code : 0;
+	close(from.own);
+	if (rc == 0)
+		handover_drop(vm, s);
+	return rc;
+}
+
+/* The second QEMU is the VM's from now on. */
+int handover_move_in(struct fermata_vm *vm, struct err *e)
+{
+	auto_free char *next = checkpoint_beside(vm);
+
+	return next ? kvm_move(next, vm->run_dir, e) : err_nomem(e, "move a VM");
+}
+
+/* When the disks become its own is for "cont" to say: until then they are those of the present one. */
+int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e)
+{
+	char args[96];
+
+	snprintf(args, sizeof args, "{\"capabilities\":[{\"capability\":\"late-block-activate\",\"state\":%s}]}", on ? "true" : "false");
+	return mon_call(kvm_mon(vm->kvm), "migrate-set-capabilities", args, deadline_in(CALL_MS), NULL, e);
+}
+
+/* Away with the second one. */
+void dismiss_old_qemu(struct fermata_vm *vm)
+{
+	auto_free char *next = checkpoint_beside(vm);
+	struct err ignored;
+
+	if (next && kvm_destroy(next, 0, false, &ignored) == 0)
+		kvm_remove(next, vm->run_dir);
+}
+
+/* What is left is a disk snapshot. */
+void give_up_second_qemu(struct fermata_vm *vm, const struct err *e)
+{
+	vm_notice(vm, "%s", e->msg);
+	checkpoint_keep(vm, vm->rec->pending.snap);
+}
+
+static bool present_runs(struct fermata_vm *vm)
+{
+	char status[KVM_STATUS_MAX];
+	struct err ignored;
+	struct kvm *k;
+
+	return fermata_vm_kvm(vm, &k, &ignored) == 0 && kvm_status(k, status, &ignored) == 0 && !strcmp(status, "running");
+}
+
+/*
+ * Once the second one has loaded, the present one is not let go on any more, and may have been told to end. But should the
+ * loading have been taken for a failure, it runs.
+ */
+static int choose(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
+{
+	auto_free char *next = checkpoint_beside(vm);
+
+	if (!next)
+		return err_nomem(e, "recover");
+	if (find_second(vm, s, second, e) < 0)
+		return e->code;
+	if (!*second && checkpoint_stands(next) && !present_runs(vm)) {
+		vm_hang_up(vm);
+		if (kvm_destroy(vm->run_dir, 0, false, e) < 0)
+			return e->code;
+		*second = true;
+	}
+	/* Also of one that had moved in half way. */
+	if (*second)
+		return handover_move_in(vm, e);
+	dismiss_old_qemu(vm);
+	return 0;
+}
+
+/* Whichever it is goes on, if the guest ran. */
+static int go_on(struct fermata_vm *vm, bool second, struct err *e)
+{
+	struct kvm *k;
+
+	if (fermata_vm_kvm(vm, &k, e) < 0 || (vm->rec->pending.run && !present_runs(vm) && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
+		return e->code;
+	return second ? set_late_block_activate(vm, false, e) : 0;
+}
+
+int handover_recover(struct fermata_vm *vm, bool *whole, struct err *e)
+{
+	const struct fermata_snap *s = vm->rec->pending.snap;
+	bool second = false;
+
+	*whole = false;
+	if (choose(vm, s, &second, e) < 0 || (vm_alive(vm) && go_on(vm, second, e) < 0))
+		return e->code;
+	if (vm_alive(vm) && !second)
+		return 0;
+	*whole = complete_memory_file(vm, s, e) == 0;
+	if (*whole)
+		return 0;
+	/* The memory is lost, but what the guest has written since is not. */
+	if (!second) {
+		vm_notice(vm, "%s", e->msg);
+		return create_is_whole(vm, whole, e);
+	}
+	*whole = true;
+	give_up_second_qemu(vm, e);
+	return 0;
+}

@@ -1,0 +1,87 @@
+/* engine/checkpoint/internal.h */
+#ifndef ENGINE_CHECKPOINT_INTERNAL_H
+#define ENGINE_CHECKPOINT_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/memory/memory.h"
+#include "lib/err.h"
+
+struct buf;
+struct disks;
+struct fermata_snap;
+struct fermata_vm;
+
+/* ---- handover.c ---- */
+
+/*
+ * Take the pending one. Commit point: the end of the present QEMU, when the second one has gone on. Until then it can be
+ * undone at any time, since the second one writes to no disk of the present one that is part of the checkpoint.
+ */
+int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- files.c ---- */
+
+/* Remove the files that the pending one has made. */
+void handover_drop(struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* ---- instant.c ---- */
+
+/*
+ * Where @s, whose container has its name, will have the memory; and whether only what differs from the file that the
+ * running QEMU has mapped. -EOPNOTSUPP: this QEMU, or this VM, cannot.
+ */
+int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/*
+ * Take the pending one: stop, copy, switch the disks, go on; what was written is flushed and put in its place while the
+ * guest runs. Fails as checkpoint_take(). QMP: xen-save-devices-state.
+ */
+int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* All is copied: flush, describe, put everything in its place. Commit point: the container's name. */
+int instant_place(struct fermata_vm *vm, const struct fermata_snap *s, bool ran, struct ram_out *ram, struct mem_out *mem,
+	const struct buf *stream, struct err *e) MUST_CHECK;
+
+/* Remove the file of the memory, as far as it came. */
+void instant_drop(const struct fermata_snap *s);
+
+/* @in into a QEMU that was started for it, and has mapped that. */
+int instant_load(struct fermata_vm *vm, const struct fermata_snap *s, const struct mem_in *in, struct err *e) MUST_CHECK;
+
+/* ---- live.c ---- */
+
+/*
+ * Which way is open here, into vm->way; the user hears of each that is not. In this order: a background snapshot, of the
+ * instant in which it begins (QEMU tracks writes by userfaultfd, so kernel, rights and kind of memory must be right);
+ * pre-copy, of the instant in which it ends; the guest stopped meanwhile. QMP: migrate-set-capabilities.
+ */
+int live_choose(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/*
+ * Take the pending checkpoint by vm->way, which is not the stopped one. The disks switch before the memory is complete:
+ * after a failure the guest runs on, and create_is_whole() tells whether they have; live_undo() then. A killed fermata is
+ * recovered at once, by a child.
+ * QMP: stop, transaction, migrate, cont; or migrate, transaction at "pre-switchover", migrate-continue, cont.
+ */
+int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- files.c ---- */
+
+char *live_memory_name(const struct fermata_vm *vm, const struct fermata_snap *s);
+char *device_state_name(const struct fermata_vm *vm, const struct fermata_snap *s);
+
+/* ---- handover_recover.c ---- */
+
+int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e);
+int handover_move_in(struct fermata_vm *vm, struct err *e);
+int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e);
+void dismiss_old_qemu(struct fermata_vm *vm);
+void give_up_second_qemu(struct fermata_vm *vm, const struct err *e);
+
+/* ---- handover.c ---- */
+
+int find_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e);
+
+#endif

@@ -1,0 +1,134 @@
+/* Open a VM: its files, its lock, and whatever was cut off is finished or undone first. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/blockjob/blockjob.h"
+#include "engine/chain/chain.h"
+#include "engine/fermata.h"
+#include "engine/internal.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/err.h"
+#include "lib/file.h"
+#include "lib/own.h"
+
+int saved_forget(struct fermata_vm *vm, struct err *e)
+{
+	uint64_t was = vm->rec->saved;
+
+	vm->rec->saved = 0;
+	if (!was || record_save(vm->rec, e) == 0)
+		return 0;
+	vm->rec->saved = was;
+	return e->code;
+}
+
+void recover_now(void *ctx)
+{
+	struct fermata_vm *vm = ctx, *again;
+	struct err e;
+
+	if (fermata_vm_open(vm->host, vm->name, FERMATA_WRITE, "recover", &again, &e) == 0)
+		fermata_vm_close(again);
+}
+
+#define LOCK_WAIT_MS  10000
+
+/* @lenient: a record that cannot be read is trouble, but not in the way of what does not need it. */
+static int read_files(struct fermata_vm *vm, bool lenient, struct err *e)
+{
+	auto_free char *state = str_fmt("%s/state.json", vm->state_dir);
+
+	if (!state)
+		return err_nomem(e, "open a VM");
+	if (definition_read(vm, e) < 0)
+		return e->code;
+	if (record_load(state, &vm->rec, e) == 0)
+		return 0;
+	if (!lenient)
+		return e->code;
+	vm->trouble = *e;
+	return record_none(state, &vm->rec, e);
+}
+
+static int take_lock(struct fermata_vm *vm, const char *what, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/lock", vm->run_dir);
+
+	if (!path)
+		return err_nomem(e, "open a VM");
+	if (dir_make(vm->run_dir, 0700, e) < 0 || dir_make(vm->state_dir, 0700, e) < 0 ||
+		lock_take(path, what, LOCK_WAIT_MS, &vm->lock, e) < 0)
+		return err_at(e, "%s", vm->name);
+	return 0;
+}
+
+/* What earlier commands left: finished or undone. */
+static int settle(struct fermata_vm *vm, struct err *e)
+{
+	record_clean(vm->rec);
+	if (!vm_alive(vm))
+		kvm_clean(vm->run_dir);
+	if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || (CONFIG_MEMORY && standby_recover(vm, e) < 0) ||
+		trash_empty(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
+	return 0;
+}
+
+static int open_locked(struct fermata_vm *vm, bool steer, const char *what, struct err *e)
+{
+	/* The record is read under the lock, or another command could replace it in between. */
+	if (take_lock(vm, what, e) < 0 || read_files(vm, steer, e) < 0)
+		return e->code;
+	if (vm->trouble.code)
+		vm_notice(vm, "%s", vm->trouble.msg);
+	if (vm->rec->none || settle(vm, e) == 0)
+		return 0;
+	if (!steer)
+		return e->code;
+	/* Whatever is pending stays so: what runs can be asked and stopped. */
+	vm_notice(vm, "%s", e->msg);
+	vm_ask_anew(vm);
+	return 0;
+}
+
+static void vm_freep(struct fermata_vm **vm)
+{
+	fermata_vm_close(*vm);
+}
+
+int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access access, const char *what,
+	struct fermata_vm **out, struct err *e)
+{
+	__attribute__((cleanup(vm_freep))) struct fermata_vm *vm = NULL;
+	struct err bad_name;
+
+	if (def_check_name(name, &bad_name) < 0)
+		return no_such_vm(f, name, e);
+	vm = calloc(1, sizeof *vm);
+	if (!vm)
+		return err_nomem(e, "open a VM");
+	vm->host = f;
+	vm->lock = -1;
+	vm->name = strdup(name);
+	vm->run_dir = str_fmt("%s/%s", f->run_dir, name);
+	vm->state_dir = str_fmt("%s/%s", f->state_dir, name);
+	if (!vm->name || !vm->run_dir || !vm->state_dir)
+		return err_nomem(e, "open a VM");
+	if (access == FERMATA_READ || access == FERMATA_LOOK) {
+		if (read_files(vm, access == FERMATA_LOOK, e) < 0)
+			return e->code;
+	} else if (definition_there(vm, e) < 0 || open_locked(vm, access == FERMATA_STEER, what, e) < 0) {
+		return e->code; /* a mistyped name has left no folders behind: it was asked for before the lock made them */
+	}
+	*out = take_ptr(&vm);
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* Launch QEMU for a VM, and end it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/chain/chain.h"
+#include "engine/qemu/internal.h"
+#include "engine/qemu/qemu.h"
+#include "engine/recover.h"
+#include "engine/savevm/savevm.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+
+const char *life_memory_dir(const struct fermata_vm *vm)
+{
+	if (strcmp(vm->def->memory_mode, "instant"))
+		return NULL;
+	return vm->def->memory_dir ? vm->def->memory_dir : vm->host->memory_dir;
+}
+
+/* @spec: all but what is found out here; @chains: of every disk. The connection is kept. */
+int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e)
+{
+	char notice[200] = "";
+
+	spec->def = vm->def;
+	spec->run_dir = vm->run_dir;
+	spec->memory_dir = life_memory_dir(vm);
+	spec->chains = chains->chain;
+	vm_hang_up(vm);
+	if (kvm_start(spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
+		return e->code;
+	if (notice[0])
+		vm_notice(vm, "%s", notice);
+	return 0;
+}
+
+int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
+{
+	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
+	auto_chains struct chains chains = { 0 };
+
+	/* One that loads memory does not change its disks before it has. */
+	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0 ||
+		(!incoming && saved_forget(vm, e) < 0))
+		return e->code;
+	return launch(vm, &spec, &chains, e);
+}
+
+int life_kill(struct fermata_vm *vm, struct err *e)
+{
+	vm_hang_up(vm);
+	return kvm_destroy(vm->run_dir, KILL_GRACE_MS, false, e);
+}

@@ -1,0 +1,65 @@
+/* An instance of QEMU: launch, end, a second one, a standby. */
+#ifndef ENGINE_QEMU_QEMU_H
+#define ENGINE_QEMU_QEMU_H
+
+#include <stdbool.h>
+
+#include "engine/chain/chain.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "lib/err.h"
+
+struct fermata_snap;
+struct fermata_vm;
+struct kvm_spec;
+
+/* ---- launch.c ---- */
+
+/*
+ * Start QEMU stopped, on the disks' present chains. @machine: NULL for the definition's. @incoming: to wait for saved
+ * memory. @map: the file that its memory begins as; NULL: empty memory. The connection is kept.
+ */
+int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e) MUST_CHECK;
+
+/* Where a memory that can be handed over has its file; NULL: the VM has none. Borrowed. */
+const char *life_memory_dir(const struct fermata_vm *vm);
+
+/* End QEMU, whatever it does. */
+int life_kill(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- second.c ---- */
+
+/* The folder of the second QEMU. Caller frees; NULL: no memory. */
+char *checkpoint_beside(const struct fermata_vm *vm);
+
+/* Whether the QEMU of folder @dir has loaded all of its memory. */
+bool checkpoint_stands(const char *dir);
+int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
+	struct err *e) MUST_CHECK;
+
+/* ---- standby.c ---- */
+
+/* Whether one for @s waits, ready. */
+bool standby_ready(const struct fermata_vm *vm, const struct fermata_snap *s);
+
+/*
+ * The pending revert is to what the standby holds: it becomes the second QEMU of checkpoint_change(). Done again after a cut,
+ * it goes on where it was.
+ */
+int standby_take(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* Away with it, if there is one: its images are to change. @why: a notice; NULL: none. */
+int standby_give_up(struct fermata_vm *vm, const char *why, struct err *e) MUST_CHECK;
+
+/* One that has ended, or never came to stand, is removed. */
+int standby_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- launch.c ---- */
+
+int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e);
+
+/* ---- standby.c ---- */
+
+char *standby_dir(const struct fermata_vm *vm);
+int standby_drop(struct fermata_vm *vm, struct err *e);
+
+#endif

@@ -1,0 +1,60 @@
+/* A second QEMU beside the running one, in a run directory of its own. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/fermata.h"
+#include "engine/qemu/internal.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/own.h"
+
+char *checkpoint_beside(const struct fermata_vm *vm)
+{
+	return str_fmt("%s/next", vm->run_dir);
+}
+
+int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
+	struct err *e)
+{
+	auto_free char *next = checkpoint_beside(vm);
+	char *present = vm->run_dir;
+	struct err also;
+	int rc;
+
+	if (!next)
+		return err_nomem(e, "load memory");
+	vm_hang_up(vm);
+	vm->run_dir = next;
+	rc = life_launch_on(vm, s, machine, instant_map(s), e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
+	vm_hang_up(vm);
+	if (rc < 0 && vm_alive(vm) && life_kill(vm, &also) < 0)
+		err_also(e, "and could not stop it: %s", also.msg);
+	if (rc < 0)
+		kvm_remove(next, present);
+	vm->run_dir = present;
+	if (rc == -EREMOTEIO && vm_alive(vm))
+		err_hint(e, "the present guest runs on; if both want the same of the host, end that first: fermata destroy %s", vm->name);
+	return rc;
+}
+
+bool checkpoint_stands(const char *dir)
+{
+	char status[KVM_STATUS_MAX];
+	struct err ignored;
+	struct kvm *k;
+	bool yes;
+
+	if (!kvm_pid(dir) || kvm_open(dir, deadline_in(CALL_MS), &k, &ignored) < 0)
+		return false;
+	yes = kvm_status(k, status, &ignored) == 0 && strcmp(status, "inmigrate");
+	kvm_close(k);
+	return yes;
+}

@@ -1,0 +1,17 @@
+/* engine/record/internal.h */
+#ifndef ENGINE_RECORD_INTERNAL_H
+#define ENGINE_RECORD_INTERNAL_H
+
+#include "engine/record/record.h"
+
+struct err;
+struct json;
+struct json_out;
+
+/* ---- record.c ---- */
+
+void pending_clear(struct record *r);
+int read_boot(const struct json *o, struct record_boot *b, struct err *e);
+void write_boot(struct json_out *w, struct record_boot *b);
+
+#endif

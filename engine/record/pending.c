@@ -1,0 +1,40 @@
+/* The pending operation: begun and ended on record. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/record/internal.h"
+#include "engine/record/record.h"
+#include "engine/vm/vm.h"
+#include "lib/err.h"
+
+int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
+{
+	uint64_t saved = vm->rec->saved;
+
+	pending_clear(vm->rec);
+	p.keep_time = vm->keep_time;
+	vm->rec->pending = p;
+	/* All but a restore, which may fail, change what the memory goes with. */
+	if (p.op != PENDING_RESTORE)
+		vm->rec->saved = 0;
+	if (record_save(vm->rec, e) < 0) {
+		/* Not on disk: nothing has begun. */
+		pending_clear(vm->rec);
+		vm->rec->saved = saved;
+		return e->code;
+	}
+	return 0;
+}
+
+int pending_end(struct fermata_vm *vm, struct err *e)
+{
+	struct pending old = vm->rec->pending;
+
+	vm->rec->pending = (struct pending){ 0 };
+	if (record_save(vm->rec, e) < 0) {
+		vm->rec->pending = old;
+		return e->code;
+	}
+	snap_free(old.snap);
+	return 0;
+}

@@ -1,0 +1,190 @@
+/* The commit record: what is on disk about a VM, and what is pending. */
+#ifndef ENGINE_RECORD_RECORD_H
+#define ENGINE_RECORD_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/fermata.h"
+#include "lib/err.h"
+#include "monitor/monitor.h"
+
+struct fermata_vm;
+struct pending;
+struct record_job;
+
+/* ---- snap.c ---- */
+
+/* Whether a snapshot may be called so. -EINVAL. */
+int snap_check_name(const char *name, struct err *e) MUST_CHECK;
+
+/* ---- job.c ---- */
+
+/* Its id in QEMU. */
+void block_id(const struct record_job *j, char id[MON_JOB_ID]);
+
+/* -EBUSY while a job runs: snapshots and jobs do not mix. */
+int jobs_none(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- pending.c ---- */
+
+/* Put @p on record before the first change. Takes p.snap over, also when it fails. */
+int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e) MUST_CHECK;
+
+/* Nothing is pending any more. */
+int pending_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- snap.c ---- */
+
+/* What a QEMU has to map for @in, of @s. NULL: it is no instant checkpoint. Borrowed from @s. */
+const char *instant_map(const struct fermata_snap *s);
+
+enum pending_op { PENDING_NONE, PENDING_CREATE, PENDING_DELETE, PENDING_REVERT, PENDING_SAVE, PENDING_RESTORE,
+	PENDING_IMPORT };
+
+/* What was about to be done when the record was last written: enough to finish or to undo it. */
+struct pending {
+	enum pending_op op;
+	bool live;         /* through a running QEMU */
+	bool run;          /* revert, restore: let the guest run at the end; save, create: it ran */
+	uint64_t replaces; /* create: id of the snapshot that gives way, or 0 */
+	struct fermata_snap *snap; /* create: what it becomes; delete, revert: a copy of what it is about;
+	                              save, restore: its memory file and machine;
+	                              import: what it becomes, with the overlays that disks without an image get */
+	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
+};
+
+/* A block job of QEMU's: it may outlive the command that started it, and even its QEMU. One for each disk. */
+struct record_job {
+	uint64_t id; /* of the job: "fermata-block-ID" */
+	enum fermata_job op;
+	char *disk;
+	/*
+	 * Pull: the image that is filled, and what it stands on afterwards. Commit: the image above, then from the top to
+	 * the base; active commit: from the top to the base. Copy: the disk's image, and the copy.
+	 */
+	char **images;
+	size_t n_images;
+	bool raw;    /* the last of them is raw */
+	bool remove; /* commit: images that are of no use afterwards go */
+	bool reused; /* copy: the file was there before */
+	bool begun;  /* commit: data is written into the base, snapshots between are gone from the record */
+	bool pivot;  /* the guest stands until the disk has changed over */
+	bool run;    /* ... and goes on then */
+	bool ended;
+	char *error; /* why it failed; "" */
+};
+
+struct record_disk {
+	char *name;
+	char *active; /* image in use instead of the definition's; NULL: the definition's */
+	bool raw;     /* @active is raw, not qcow2 */
+	bool reclaim; /* an aborted checkpoint left VM state behind the disk's end: give it back when the VM is off */
+};
+
+/* What became of the VM's boots. Strings: NULL when there is nothing to say. */
+struct record_boot {
+	uint64_t tries; /* attempts begun since the VM was last healthy: raised and on disk before each of them */
+	int64_t since;  /* epoch seconds of the last change */
+	bool kept;      /* the present was kept before the first of them */
+	char *good;     /* what to boot from in place of the definition's "from" */
+	char *guard;    /* the checkpoint that a guarded command goes back to: before everything else */
+	char *from;     /* what was tried last */
+	char *result;   /* "trying", "healthy", or why it failed */
+};
+
+struct record {
+	char *path;
+	bool none; /* it stands for one that cannot be read, and is never saved */
+	uint64_t next_id;
+	uint64_t current; /* id of the snapshot that the present stands on, or 0 */
+	struct fermata_snap **snaps; /* in the order of their ids */
+	size_t n_snaps;
+	struct record_disk *disks; /* only those with something to say */
+	size_t n_disks;
+	char **trash; /* files that nothing needs any more, to be removed when a walk over all chains says so too */
+	size_t n_trash;
+	struct record_job **jobs;
+	size_t n_jobs;
+	struct pending pending;
+	uint64_t saved; /* nonce of the saved memory that goes with the disks as they are: nothing has changed them since; or 0 */
+	struct record_boot boot;
+	struct fermata_snap *standby; /* what a second QEMU waits with, and its overlays; NULL: there is none */
+};
+
+/* ---- state_json.c ---- */
+
+/* Read the record at @path; an empty one when there is no such file. -EPROTO: damaged, with where. */
+int record_load(const char *path, struct record **out, struct err *e) MUST_CHECK;
+
+/* An empty one in the place of the record at @path, which cannot be read. */
+int record_none(const char *path, struct record **out, struct err *e) MUST_CHECK;
+
+/* Write it whole. Commit point: the rename in file_replace(). */
+int record_save(struct record *r, struct err *e) MUST_CHECK;
+
+/* ---- record.c ---- */
+
+void record_free(struct record *r);
+
+/* ---- state_json.c ---- */
+
+/* Remove what a record_save() that was cut off has left beside it. Only under the VM's lock. */
+void record_clean(const struct record *r);
+
+/* ---- record.c ---- */
+
+/* Append @s, which the record then owns. */
+int record_add(struct record *r, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Take @id out; its children move to its parent, and so does "current". Caller owns what is returned; NULL if unknown. */
+struct fermata_snap *record_take(struct record *r, uint64_t id);
+struct fermata_snap *record_by_id(const struct record *r, uint64_t id);
+struct fermata_snap *record_by_name(const struct record *r, const char *name);
+struct record_disk *record_disk(const struct record *r, const char *name);
+
+/* The entry of disk @name, made if it is not there; NULL when memory ran out. */
+struct record_disk *record_disk_need(struct record *r, const char *name);
+
+/* ---- snap.c ---- */
+
+struct fermata_snap *snap_new(const char *name, const char *description);
+struct fermata_snap *snap_copy(const struct fermata_snap *s); /* NULL when memory ran out */
+
+/* Add a copy of @d; strings that are NULL become "". */
+int snap_add_disk(struct fermata_snap *s, const struct fermata_snap_disk *d, struct err *e) MUST_CHECK;
+void snap_disk_done(struct fermata_snap_disk *d);
+void snap_free(struct fermata_snap *s);
+
+static inline void snap_freep(struct fermata_snap **s)
+{
+	snap_free(*s);
+}
+#define auto_snap __attribute__((cleanup(snap_freep)))
+
+/* ---- record.c ---- */
+
+/* The job of a disk, or NULL. */
+struct record_job *record_job(const struct record *r, const char *disk);
+int record_job_add(struct record *r, struct record_job *j, struct err *e) MUST_CHECK;
+
+/* Take it out and free it. */
+void record_job_drop(struct record *r, struct record_job *j);
+int job_image(struct record_job *j, const char *file, struct err *e) MUST_CHECK; /* add a copy to its images */
+void job_free(struct record_job *j);
+
+/* Put a copy of @file on the list of what is to be removed. */
+int record_trash(struct record *r, const char *file, struct err *e) MUST_CHECK;
+
+/* ---- state_json.c ---- */
+
+/* The pending operation's name, or "". */
+const char *record_pending(const struct record *r);
+
+/* ---- record.c ---- */
+
+/* Put a copy of @s (or NULL) in @at's place. */
+int record_string(char **at, const char *s, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,97 @@
+/* Deleting snapshots: from every disk, on record from before the first change until after the last. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/chain/chain.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/savevm/savevm.h"
+#include "engine/snapshot/internal.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "lib/err.h"
+#include "lib/lib.h"
+
+/* A snapshot inside an image that was frozen since: QEMU has that open for reading only. */
+static int check_reach(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	for (size_t j = 0; j < s->n_disks; j++)
+		for (size_t i = 0; i < vm->def->n_disks; i++) {
+			const struct fermata_snap_disk *d = &s->disks[j];
+
+			if (d->external || strcmp(d->disk, vm->def->disks[i].name) || same_file(d->file, fermata_vm_disk_file(vm, i)))
+				continue;
+			err_set(e, -EBUSY, "%s: '%s' is inside %s, which is frozen while the VM runs", d->disk, d->tag, d->file);
+			return err_hint(e, "shut the VM down first");
+		}
+	return 0;
+}
+
+static int forget(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	snap_free(record_take(vm->rec, s->id));
+	return record_save(vm->rec, e);
+}
+
+static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool metadata, struct err *e)
+{
+	struct fermata_snap *copy;
+
+	if (metadata)
+		return forget(vm, s, e);
+	if ((vm_alive(vm) && check_reach(vm, s, e) < 0) ||
+		(fermata_snap_external(s) && remove_ext_check(vm, s, e) < 0))
+		return e->code;
+	copy = snap_copy(s);
+	if (!copy)
+		return err_nomem(e, "delete a snapshot");
+	/* Jobs on record are ours from here on. */
+	while (vm->rec->n_jobs)
+		record_job_drop(vm->rec, vm->rec->jobs[0]);
+	if (pending_begin(vm, (struct pending){ .op = PENDING_DELETE, .live = vm_alive(vm), .snap = copy }, e) < 0)
+		return e->code;
+	if (fermata_snap_external(s) ? remove_ext_redo(vm, e) < 0 :
+		    remove_tags(vm, copy, e) < 0 || remove_finish(vm, e) < 0) {
+		if (vm->rec->pending.op == PENDING_NONE)
+			return e->code;
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "what is left of it is on record; the next command deletes it");
+	}
+	return 0;
+}
+
+static bool descends(const struct record *r, const struct fermata_snap *s, uint64_t from)
+{
+	while (s && s->parent) {
+		if (s->parent == from)
+			return true;
+		s = record_by_id(r, s->parent);
+	}
+	return false;
+}
+
+int fermata_snapshot_delete(struct fermata_vm *vm, const char *name, const struct fermata_delete *d, struct err *e)
+{
+	const struct fermata_snap *s;
+	uint64_t id;
+
+	if (!d->metadata && jobs_none(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
+	if (fermata_snap_find(vm, name, &s, e) < 0)
+		return e->code;
+	id = s->id;
+	if (CONFIG_MEMORY && !d->metadata && standby_give_up(vm, "a snapshot is deleted", e) < 0)
+		return err_at(e, "%s", vm->name);
+	/* Ids rise from parent to child: from the end, every child goes before its parent. */
+	for (size_t i = vm->rec->n_snaps; i-- > 0;) {
+		const struct fermata_snap *one = vm->rec->snaps[i];
+		bool self = one->id == id && !d->children_only;
+
+		if (!self && !((d->children || d->children_only) && descends(vm->rec, one, id)))
+			continue;
+		if (remove_one(vm, one, d->metadata, e) < 0)
+			return err_at(e, "%s: cannot delete snapshot", vm->name);
+	}
+	return 0;
+}

@@ -1,0 +1,69 @@
+/* engine/snapshot/internal.h */
+#ifndef ENGINE_SNAPSHOT_INTERNAL_H
+#define ENGINE_SNAPSHOT_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/disks/disks.h"
+#include "engine/snapshot/snapshot.h"
+#include "lib/err.h"
+
+struct fermata_create;
+struct fermata_diskspec;
+struct fermata_revert;
+struct fermata_snap;
+struct fermata_vm;
+struct plan;
+
+/* ---- delete_external.c ---- */
+
+/* 0 if @s can be deleted now: there is room to move the data, and nothing is in the way. */
+int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- revert_external.c ---- */
+
+/*
+ * New overlays on what @s froze; the VM is off before the disks switch and, unless asked otherwise, after. Overlays that
+ * only the present used are removed. Commit point: the record.
+ */
+int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e) MUST_CHECK;
+
+/* ---- choose.c ---- */
+
+const struct fermata_diskspec *diskspec_of(const struct plan *p, size_t i);
+int choose_disks(struct plan *p, struct err *e);
+int choose_vmstate(struct fermata_vm *vm, struct plan *p, struct err *e);
+
+/* ---- create_end.c ---- */
+
+void read_new_tags(struct fermata_vm *vm, const struct disks *ds, bool *whole);
+int overlays_written(const struct fermata_snap *s, bool *written, struct err *e);
+
+/* ---- revert_internal.c ---- */
+
+int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate, bool ran, struct err *e);
+
+/* ---- revert.c ---- */
+
+int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate, bool ran, struct err *e);
+
+/* ---- revert_internal.c ---- */
+
+int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e);
+
+/* What is asked for, and what was found out before anything is touched. */
+struct plan {
+	const struct fermata_create *c;
+	const char *name;
+	struct fermata_snap *replaced;
+	bool live, memory, running;
+	bool file;         /* memory in a file, all disks external */
+	uint32_t on;       /* disks with an internal snapshot: bit i of ds */
+	uint32_t external; /* disks with an external one */
+	size_t vmstate;    /* the disk that carries the memory */
+	struct disks ds;
+};
+
+#endif

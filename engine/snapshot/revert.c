@@ -1,0 +1,59 @@
+/* Going back to a snapshot. The present is given up only when the target has shown that it loads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/fermata.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
+#include "engine/snapshot/internal.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "kvm/kvm.h"
+#include "lib/err.h"
+#include "lib/file.h"
+
+/* A guest that waits for its "cont" does not wait for ours alone. */
+int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
+	bool ran, struct err *e)
+{
+	struct kvm_guard guard;
+	struct err also;
+	int rc;
+
+	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	rc = load_live(vm, s, ds, on, vmstate, ran, e);
+	kvm_guard_end(&guard);
+	return rc;
+}
+
+int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char *name, struct err *e)
+{
+	const struct fermata_snap *kept;
+
+	return fermata_snapshot_create(vm,
+		&(struct fermata_create){ .name = name, .description = "kept before a revert",
+			.disk_only = fermata_snap_external(s) },
+		&kept, e);
+}
+
+int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struct fermata_revert *r, struct err *e)
+{
+	const struct fermata_snap *s;
+	int rc;
+
+	vm->keep_time = r->keep_time;
+	if (jobs_none(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
+	if (fermata_snap_find(vm, name, &s, e) < 0)
+		return e->code;
+	if (s->nvram && !file_exists(s->nvram))
+		return err_set(e, -ENOENT, "%s: cannot revert to '%s': its copy of the nvram, %s, is gone", vm->name, name, s->nvram);
+	if ((r->keep && revert_keep(vm, s, r->keep, e) < 0))
+		return e->code;
+	if (!CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
+		return err_set(e, -EOPNOTSUPP, "%s: built without CONFIG_MEMORY", vm->name);
+	rc = fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert_internal(vm, s, r, e);
+	vm_ask_anew(vm);
+	return rc < 0 ? err_at(e, "%s: cannot revert to '%s'", vm->name, name) : 0;
+}

@@ -1,0 +1,90 @@
+/* Going back to an external snapshot: new overlays on what it froze; the other branches stay as they are. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/chain/chain.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/savevm/savevm.h"
+#include "engine/snapshot/internal.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "lib/err.h"
+#include "lib/own.h"
+
+int revert_ext_redo(struct fermata_vm *vm, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->pending.snap;
+
+	if (revert_ext_make(vm, s, e) < 0 || native_apply(vm, s, e) < 0 || revert_ext_switch(vm, e) < 0)
+		return e->code;
+	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
+	return pending_end(vm, e) < 0 ? e->code : trash_empty(vm, e);
+}
+
+/* What a standby has loaded already. */
+static int revert_by_standby(struct fermata_vm *vm, bool run, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->standby;
+	auto_free char *name = strdup(s->name);
+	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s), .run = run };
+	struct err also;
+
+	if (!p.snap || !name) {
+		snap_free(p.snap);
+		return err_nomem(e, "revert");
+	}
+	vm->rec->standby = NULL;
+	if (pending_begin(vm, p, e) < 0) {
+		vm->rec->standby = s;
+		return e->code;
+	}
+	snap_free(s);
+	if (standby_take(vm, e) < 0 || checkpoint_change(vm, e) < 0) {
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "it is on record; the next command finishes it");
+	}
+	if (fermata_standby(vm, name, &also) < 0)
+		vm_notice(vm, "no other standby takes the place of this one: %s", also.msg);
+	return 0;
+}
+
+int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
+{
+	bool memory = s->kind == FERMATA_CHECKPOINT_EXTERNAL;
+	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s),
+		.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING) };
+	struct err also;
+
+	if (!p.snap)
+		return err_nomem(e, "revert");
+	if (CONFIG_MEMORY && memory && !r->verify && standby_ready(vm, s)) {
+		snap_free(p.snap);
+		return revert_by_standby(vm, p.run, e);
+	}
+	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, r->verify, e) < 0) || revert_ext_check(vm, s, e) < 0 ||
+		revert_ext_name(vm, p.snap, e) < 0) {
+		snap_free(p.snap);
+		return e->code;
+	}
+	if (pending_begin(vm, p, e) < 0)
+		return e->code;
+	/* Once before the guest is stopped: what cannot be made, or loaded, must not cost it its life. */
+	if (revert_ext_make(vm, p.snap, e) < 0 || (CONFIG_MEMORY && memory ? checkpoint_load(vm, vm->rec->pending.snap, r->force, e) < 0 :
+								     vm_alive(vm) && life_kill(vm, e) < 0)) {
+		if (revert_ext_undo(vm, &also) < 0) {
+			err_also(e, "and could not undo: %s", also.msg);
+			e->code = FERMATA_PENDING;
+		}
+		return e->code;
+	}
+	if ((CONFIG_MEMORY && memory ? checkpoint_change(vm, e) : revert_ext_redo(vm, e)) < 0) {
+		e->code = FERMATA_PENDING;
+		return err_hint(e, "it is on record; the next command finishes it");
+	}
+	return !memory && (r->running || r->paused) ? fermata_start(vm, r->paused, e) : 0;
+}

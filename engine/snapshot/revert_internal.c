@@ -1,0 +1,265 @@
+/* Revert to an internal snapshot: by loadvm, or on images of a VM that is off. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/disks/disks.h"
+#include "engine/fermata.h"
+#include "engine/qemu/qemu.h"
+#include "engine/record/record.h"
+#include "engine/savevm/savevm.h"
+#include "engine/snapshot/internal.h"
+#include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/lib.h"
+#include "monitor/monitor.h"
+
+/* What stands on the disks of a VM that is off while it is tried whether a checkpoint loads. */
+#define GUARD_TAG "fermata-before-revert"
+
+/* A snapshot of the present, with the disks of @s, that revert_undo() can go back to. */
+static struct fermata_snap *guard_of(const struct fermata_snap *s)
+{
+	struct fermata_snap *g = snap_copy(s);
+
+	if (!g)
+		return NULL;
+	g->kind = FERMATA_DISK_INTERNAL;
+	for (size_t i = 0; i < g->n_disks; i++) {
+		free(g->disks[i].tag);
+		g->disks[i].tag = strdup(GUARD_TAG);
+		if (!g->disks[i].tag) {
+			snap_free(g);
+			return NULL;
+		}
+	}
+	return g;
+}
+
+/*
+ * Whether @s can be loaded: on every disk, and one carries the memory. With @force what is missing is left out.
+ * @on, @vmstate: out, as savevm_run() takes them.
+ */
+static int check_disks(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct disks *ds, uint32_t *on,
+	size_t *vmstate, struct err *e)
+{
+	bool memory = false;
+
+	*on = 0;
+	if (disks_look(vm, ds, e) < 0)
+		return e->code;
+	for (size_t j = 0; j < s->n_disks; j++) {
+		const struct fermata_snap_disk *d = &s->disks[j];
+		struct tag t = { 0 };
+		size_t i = disk_index(ds, d->disk);
+
+		if (i == ds->n)
+			err_set(e, -ENODEV, "%s: the VM has no such disk any more", d->disk);
+		else if (!disk_has_tag(&ds->d[i], d->tag, &t) && !same_file(d->file, ds->d[i].file))
+			err_set(e, -EOPNOTSUPP, "%s: '%s' is inside %s, which later snapshots stand on", d->disk, d->tag, d->file);
+		else if (!disk_has_tag(&ds->d[i], d->tag, &t))
+			err_set(e, -ENODATA, "%s: %s has no snapshot '%s' any more", d->disk, ds->d[i].file, d->tag);
+		else
+			*on |= 1u << i;
+		if (!force && (i == ds->n || !(*on & (1u << i))))
+			return e->code;
+		if (t.vmstate) {
+			*vmstate = i;
+			memory = true;
+		}
+	}
+	if (!*on || (s->kind == FERMATA_CHECKPOINT_INTERNAL && !memory))
+		return err_set(e, -ENODATA, "no disk carries %s", *on ? "its memory" : "it");
+	for (size_t i = 0; !force && i < ds->n; i++)
+		if (ds->d[i].snapshots && ds->d[i].def->snapshot != DISK_SNAP_NO && !(*on & (1u << i))) {
+			err_set(e, -ENODATA, "%s: the disk is not part of it", ds->d[i].def->name);
+			return err_hint(e, "--force goes back with the other disks and leaves this one as it is");
+		}
+	return 0;
+}
+
+/* A copy of @s with only the disks that are in @on. NULL when memory ran out. */
+static struct fermata_snap *part_of(const struct fermata_snap *s, const struct disks *ds, uint32_t on)
+{
+	struct fermata_snap *c = snap_copy(s);
+	size_t kept = 0;
+
+	for (size_t j = 0; c && j < c->n_disks; j++) {
+		size_t i = disk_index(ds, c->disks[j].disk);
+		struct fermata_snap_disk d = c->disks[j];
+
+		if (i < ds->n && (on & (1u << i))) {
+			c->disks[kept++] = d;
+			continue;
+		}
+		snap_disk_done(&d);
+	}
+	if (c)
+		c->n_disks = kept;
+	return c;
+}
+
+/* Bring the guest into the state that was asked for. */
+static int settle_state(struct fermata_vm *vm, bool run, struct err *e)
+{
+	char status[KVM_STATUS_MAX];
+
+	if (kvm_status(vm->kvm, status, e) < 0)
+		return e->code;
+	if (run == !strcmp(status, "running"))
+		return 0;
+	return run ? kvm_cont(vm->kvm, deadline_in(CALL_MS), e) : kvm_stop(vm->kvm, deadline_in(CALL_MS), e);
+}
+
+int revert_finish(struct fermata_vm *vm, struct err *e)
+{
+	struct pending *p = &vm->rec->pending;
+	auto_snap struct fermata_snap *guard = p->live ? NULL : guard_of(p->snap);
+	uint64_t snap = p->snap->id;
+	bool run = p->run;
+
+	if (!p->live && (!guard || remove_tags(vm, guard, e) < 0))
+		return guard ? e->code : err_nomem(e, "revert");
+	if (settle_state(vm, run, e) < 0)
+		return e->code;
+	vm->rec->current = snap;
+	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	savevm_dismiss(vm, SAVEVM_LOAD, snap);
+	if (run)
+		after_restore(vm);
+	return 0;
+}
+
+int revert_undo(struct fermata_vm *vm, struct err *e)
+{
+	auto_snap struct fermata_snap *guard = guard_of(vm->rec->pending.snap);
+	bool whole;
+
+	if (!guard)
+		return err_nomem(e, "undo a revert");
+	/* Only when every disk has the guard can a load have begun. */
+	if (native_complete(vm, guard, &whole, e) < 0 || (whole && native_apply(vm, guard, e) < 0) ||
+		native_delete(vm, guard, e) < 0)
+		return e->code;
+	return pending_end(vm, e);
+}
+
+int pending(struct err *e)
+{
+	e->code = FERMATA_PENDING;
+	return err_hint(e, "it is on record; the next command puts it right");
+}
+
+/* Running: load in place. QEMU looks at tags and disks first; only after that does it change anything. */
+int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
+	bool ran, struct err *e)
+{
+	bool run = vm->rec->pending.run;
+	struct err also;
+
+	/* If the guest is to stand in the end, it must not run in between either. */
+	if (!run && ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0)
+		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	if (savevm_run(vm, SAVEVM_LOAD, s, ds, on, vmstate, e) == 0)
+		return revert_finish(vm, e) < 0 ? pending(e) : 0;
+	if (vm_alive(vm)) {
+		auto_disks struct disks now = { 0 };
+		uint32_t still;
+
+		/* What QEMU checks before it touches a disk is what we check: if that fails now, nothing was touched. */
+		if ((check_disks(vm, s, true, &now, &still, &vmstate, &also) < 0 || still != on) && settle_state(vm, ran, &also) == 0)
+			return pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	}
+	err_also(e, "its disks may be half way; the guest stands");
+	return pending(e);
+}
+
+/* Off: the present is kept under the guard until the checkpoint has loaded. */
+static int load_off(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
+{
+	auto_snap struct fermata_snap *guard = guard_of(s);
+	auto_disks struct disks ds = { 0 };
+	const struct kvm_caps *caps;
+	const char *machine;
+	struct err also;
+	uint32_t on;
+	size_t vmstate = 0;
+
+	if (!guard)
+		return err_nomem(e, "revert");
+	if (vm_caps(vm, &caps, e) == 0) {
+		machine = s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL;
+		if (native_create(vm, guard, e) == 0 && life_launch(vm, machine, false, NULL, e) == 0 &&
+			check_disks(vm, s, force, &ds, &on, &vmstate, e) == 0 &&
+			savevm_run(vm, SAVEVM_LOAD, s, &ds, on, vmstate, e) == 0)
+			return revert_finish(vm, e) < 0 ? pending(e) : 0;
+	}
+	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || revert_undo(vm, &also) < 0) {
+		err_also(e, "and could not undo: %s", also.msg);
+		return pending(e);
+	}
+	return e->code;
+}
+
+/* Disks only: the VM is off before and, unless asked otherwise, after. */
+static int apply_disks(struct fermata_vm *vm, const struct fermata_revert *r, struct err *e)
+{
+	if (vm_alive(vm) && life_kill(vm, e) < 0)
+		return pending(e);
+	if (native_apply(vm, vm->rec->pending.snap, e) < 0)
+		return pending(e);
+	vm->rec->current = vm->rec->pending.snap->id;
+	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
+	if (pending_end(vm, e) < 0)
+		return pending(e);
+	return r->running || r->paused ? fermata_start(vm, r->paused, e) : 0;
+}
+
+/* What revert_internal() asks a running QEMU before it loads memory, at once. */
+static int ask_ahead(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
+{
+	struct kvm *k;
+
+	if (fermata_vm_kvm(vm, &k, e) < 0)
+		return e->code;
+	savevm_clear_ahead(kvm_mon(k), SAVEVM_LOAD, s->id);
+	if (!force)
+		mon_ahead(kvm_mon(k), "qom-get", MACHINE_TYPE, deadline_in(CALL_MS));
+	mon_ahead(kvm_mon(k), "query-status", NULL, deadline_in(CALL_MS));
+	return 0;
+}
+
+int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
+{
+	bool alive = vm_alive(vm), ran = false, memory = s->kind == FERMATA_CHECKPOINT_INTERNAL;
+	struct pending p = { .op = PENDING_REVERT, .live = alive && memory };
+	auto_disks struct disks ds = { 0 };
+	char status[KVM_STATUS_MAX];
+	size_t vmstate = 0;
+	uint32_t on;
+
+	if ((alive && memory && ask_ahead(vm, s, r->force, e) < 0) || check_disks(vm, s, r->force, &ds, &on, &vmstate, e) < 0 ||
+		(alive && memory && savevm_clear(vm, SAVEVM_LOAD, s->id, e) < 0))
+		return e->code;
+	if (memory && !r->force && (alive ? check_running_qemu(vm, s, e) : check_installed_qemu(vm, s, e)) < 0)
+		return e->code;
+	if (alive) {
+		if (kvm_status(vm->kvm, status, e) < 0)
+			return e->code;
+		ran = !strcmp(status, "running");
+	}
+	p.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING);
+	p.snap = part_of(s, &ds, on);
+	if (!p.snap)
+		return err_nomem(e, "revert");
+	if (pending_begin(vm, p, e) < 0)
+		return e->code;
+	if (!memory)
+		return apply_disks(vm, r, e);
+	return alive ? load_guarded(vm, p.snap, &ds, on, vmstate, ran, e) : load_off(vm, p.snap, r->force, e);
+}

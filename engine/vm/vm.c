@@ -1,0 +1,108 @@
+/* One VM: its definition, its record, its lock, and the QEMU behind it. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/fermata.h"
+#include "engine/record/record.h"
+#include "engine/vm/vm.h"
+#include "kvm/def.h"
+#include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/own.h"
+#include "monitor/monitor.h"
+
+void fermata_vm_close(struct fermata_vm *vm)
+{
+	if (!vm)
+		return;
+	vm_hang_up(vm);
+	kvm_caps_free(vm->caps);
+	record_free(vm->rec);
+	snap_free(vm->loose);
+	def_free(vm->def);
+	if (vm->lock >= 0)
+		close(vm->lock);
+	free(vm->name);
+	free(vm->run_dir);
+	free(vm->state_dir);
+	free(vm);
+}
+
+const struct def *fermata_vm_def(const struct fermata_vm *vm)
+{
+	return vm->def;
+}
+
+const char *fermata_vm_name(const struct fermata_vm *vm)
+{
+	return vm->name;
+}
+
+uint64_t fermata_frozen_ms(const struct fermata_vm *vm)
+{
+	return vm->frozen_ms;
+}
+
+enum fermata_way fermata_live_way(const struct fermata_vm *vm)
+{
+	return vm->way;
+}
+
+uint64_t fermata_pause_us(const struct fermata_vm *vm)
+{
+	return vm->pause_us;
+}
+
+const char *fermata_vm_run_dir(const struct fermata_vm *vm)
+{
+	return vm->run_dir;
+}
+
+bool vm_alive(const struct fermata_vm *vm)
+{
+	return kvm_pid(vm->run_dir) != 0;
+}
+
+void vm_hang_up(struct fermata_vm *vm)
+{
+	kvm_close(vm->kvm);
+	vm->kvm = NULL;
+}
+
+void vm_ask_anew(struct fermata_vm *vm)
+{
+	if (vm->kvm)
+		mon_ahead_forget(kvm_mon(vm->kvm));
+}
+
+int vm_caps(struct fermata_vm *vm, const struct kvm_caps **caps, struct err *e)
+{
+	auto_free char *cache = str_fmt("%s/.probe", vm->host->state_dir);
+
+	if (!cache)
+		return err_nomem(e, "probe QEMU");
+	if (!vm->caps && kvm_probe(vm->def->qemu, cache, &vm->caps, e) < 0)
+		return e->code;
+	*caps = vm->caps;
+	return 0;
+}
+
+int fermata_vm_kvm(struct fermata_vm *vm, struct kvm **out, struct err *e)
+{
+	if (!vm->kvm && kvm_open(vm->run_dir, deadline_in(CALL_MS), &vm->kvm, e) < 0) {
+		if (e->code == -ESRCH) {
+			err_set(e, -ESRCH, "%s: the VM is not running", vm->name);
+			return err_hint(e, "'fermata start %s' starts it", vm->name);
+		}
+		return err_at(e, "%s", vm->name);
+	}
+	*out = vm->kvm;
+	return 0;
+}
+
+/* ---- state -------------------------------------------------------------------------------------------- */

@@ -1,0 +1,123 @@
+/* The handle: host, definition, status, what QEMU the VM was made with. */
+#ifndef ENGINE_VM_VM_H
+#define ENGINE_VM_VM_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/fermata.h"
+#include "engine/record/record.h"
+#include "kvm/def.h"
+#include "lib/err.h"
+
+struct kvm;
+struct kvm_caps;
+
+struct fermata {
+	char *conf_dir, *state_dir, *run_dir, *memory_dir;
+	fermata_notice_fn *notice;
+	void *notice_ctx;
+	fermata_progress_fn *progress;
+	void *progress_ctx;
+	const volatile sig_atomic_t *cancel;
+};
+
+struct fermata_vm {
+	struct fermata *host;
+	char *name;
+	char *run_dir;   /* sockets, pid, lock */
+	char *state_dir; /* record, files that fermata makes */
+	struct def *def;
+	struct def_disk nvram; /* the firmware's variables as a disk, if they lie in a qcow2 image */
+	struct record *rec;
+	struct fermata_snap *loose; /* the last one made without metadata */
+	int lock; /* -1: opened for reading */
+	bool adopted; /* the images were searched for snapshots that others made */
+	uint64_t frozen_ms; /* how long the last snapshot kept the guest's file systems frozen */
+	uint64_t pause_us;  /* ... and the guest itself */
+	bool keep_time;     /* leave a restored guest's clock alone */
+	bool live;          /* a checkpoint is to be taken while the guest runs */
+	enum fermata_way way;
+	bool handover;      /* an instant checkpoint takes the memory's own file */
+	struct err trouble; /* what is wrong with the definition or the record, where that is not in the way; code 0: nothing */
+	struct kvm *kvm;
+	struct kvm_caps *caps;
+};
+#define CALL_MS  10000  /* an ordinary QMP command */
+#define START_MS 60000  /* QEMU's own start */
+#define JOB_MS   (24ull * 3600 * 1000) /* a whole savevm: as long as it takes, but not for ever */
+
+/* ---- host.c ---- */
+
+void vm_notice(struct fermata_vm *vm, const char *fmt, ...) PRINTF(2, 3);
+
+/* ---- status.c ---- */
+
+/* Remember why the VM is in the state it is in, for domstate --reason. Best effort: nothing depends on it. */
+void vm_because(struct fermata_vm *vm, enum fermata_state state, const char *reason);
+
+/* ---- vm.c ---- */
+
+/* The caps of the definition's QEMU, asked once. */
+int vm_caps(struct fermata_vm *vm, const struct kvm_caps **caps, struct err *e) MUST_CHECK;
+
+/* Forget the connection, e.g. because the process is gone. */
+void vm_hang_up(struct fermata_vm *vm);
+
+/* What was asked ahead and not called for is old by the next call: where an operation ends before its time. */
+void vm_ask_anew(struct fermata_vm *vm);
+bool vm_alive(const struct fermata_vm *vm);
+
+/* The running QEMU's versioned machine type: qom-get of /machine's "type". Caller frees. */
+#define MACHINE_TYPE "{\"path\":\"/machine\",\"property\":\"type\"}" /* what it asks qom-get */
+
+/* ---- compat.c ---- */
+
+/* 0, or what in the running VM cannot be saved: QMP query-migrate. */
+int vm_blockers(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* Note in @s what the running QEMU is, for the check before a revert. */
+int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* Whether the definition's QEMU promises to load @s. */
+int check_installed_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* ---- disk.c ---- */
+
+/* The name or present file of a disk. -ENOENT. */
+int disk_pick(const struct fermata_vm *vm, const char *name, size_t *i, struct err *e) MUST_CHECK;
+
+/* The disk uses @file from now on, says the record in memory. */
+int disk_use(struct fermata_vm *vm, const char *disk, const char *file, bool raw, struct err *e) MUST_CHECK;
+
+/* What external snapshots froze in @from is in @to now. */
+int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool raw, struct err *e) MUST_CHECK;
+
+/* ---- resumed.c ---- */
+
+/*
+ * A guest runs that was restored with its memory: its network is announced (QMP announce-self), its clock set by its agent
+ * unless vm->keep_time. What cannot be done is a notice. At most some two seconds.
+ */
+void after_restore(struct fermata_vm *vm);
+
+/* ---- progress.c ---- */
+
+/* Between two pieces of long work: -ECANCELED when the user has called it off; shows progress now and then. */
+int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t done, uint64_t total, struct err *e) MUST_CHECK;
+int memory_cancelled(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
+void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total);
+
+/* ---- disk.c ---- */
+
+/* QEMU, which may run as another user, must be able to open what we make. */
+int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e) MUST_CHECK;
+int set_string(char **to, const char *s, struct err *e);
+
+/* ---- compat.c ---- */
+
+int check_running_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e);
+
+#endif

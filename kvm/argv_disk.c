@@ -1,11 +1,13 @@
 /* The block nodes and devices of a command line. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "kvm/argv.h"
 #include "lib/file.h"
+#include "lib/json.h"
 #include "lib/own.h"
 
 /* QEMU's cache modes as the properties of a node, and the device's write cache. */
@@ -53,35 +55,79 @@ static const char *format_name(enum def_format f)
 	return f == FORMAT_RAW ? "raw" : "qcow2";
 }
 
-/*
- * File node and format node of layer @i. What lies below the active layer is read-only as a format, but its file is
- * auto-read-only: a commit into it can then become a writer without a new node.
- */
-static void add_layer(const struct build *b, const struct def_disk *k, const struct kvm_chain *c, size_t i)
+/* A protocol node. What lies below the active layer is auto-read-only: a commit into it can become a writer without a new one. */
+static void add_file(const struct build *b, const struct def_disk *k, const char *node, const char *path, bool active)
 {
-	const struct kvm_layer *l = &c->layers[i];
-	auto_free char *file = path_beside("", l->file);
-	bool active = i + 1 == c->n_layers;
-	const struct cache *cache;
+	auto_free char *file = path_beside("", path);
 	auto_buf struct buf o = { 0 };
 
 	if (!file) {
 		b->out->oom = true;
 		return;
 	}
-	cache = cache_of(k, file);
-	buf_addf(&o, "driver=%s,node-name=%s.%zu.file", file_driver(file), k->name, i);
+	buf_addf(&o, "driver=%s,node-name=%s", file_driver(file), node);
 	opt_add(&o, "filename", file);
-	add_cache(&o, cache);
+	add_cache(&o, cache_of(k, file));
 	buf_addf(&o, ",discard=%s", k->discard);
 	if (k->readonly)
 		buf_adds(&o, ",read-only=on");
 	else if (!active)
 		buf_adds(&o, ",auto-read-only=on");
 	argv_take(b->out, "-blockdev", &o);
+}
 
-	buf_addf(&o, "driver=%s,node-name=%s.%zu,file=%s.%zu.file", format_name(l->format), k->name, i, k->name, i);
-	add_cache(&o, cache);
+/* The lowest qcow2 image has no backing file, whatever its header says by the time QEMU reads it: only JSON has a word for that. */
+static void add_lowest(const struct build *b, const struct def_disk *k, const char *node, const struct kvm_layer *l, bool ro)
+{
+	const struct cache *cache = cache_of(k, l->file);
+	auto_free char *child = str_fmt("%s.file", node), *data = str_fmt("%s.data", node);
+	auto_buf struct buf o = { 0 };
+	struct json_out w;
+
+	json_out_init(&w, &o, false);
+	json_obj(&w, NULL);
+	json_put_str(&w, "driver", "qcow2");
+	json_put_str(&w, "node-name", node);
+	json_put_str(&w, "file", child);
+	if (l->data)
+		json_put_str(&w, "data-file", data);
+	json_obj(&w, "cache");
+	json_put_bool(&w, "direct", cache->direct);
+	json_put_bool(&w, "no-flush", cache->no_flush);
+	json_obj_end(&w);
+	json_put_str(&w, "discard", k->discard);
+	json_put_bool(&w, "read-only", ro);
+	json_put_null(&w, "backing");
+	json_obj_end(&w);
+	b->out->oom |= !child || !data;
+	argv_take(b->out, "-blockdev", &o);
+}
+
+/*
+ * The nodes of layer @i: file, data file if the image has one, and format. All that the image's header names is said here:
+ * QEMU opens what was looked at, not what the header names by then. What lies below the active layer is read-only as a format.
+ */
+static void add_layer(const struct build *b, const struct def_disk *k, const struct kvm_chain *c, size_t i)
+{
+	const struct kvm_layer *l = &c->layers[i];
+	bool active = i + 1 == c->n_layers;
+	char node[32], child[40];
+	auto_buf struct buf o = { 0 };
+
+	snprintf(node, sizeof node, "%s.%zu", k->name, i);
+	snprintf(child, sizeof child, "%s.file", node);
+	add_file(b, k, child, l->file, active);
+	snprintf(child, sizeof child, "%s.data", node);
+	if (l->data)
+		add_file(b, k, child, l->data, active);
+	if (!i && l->format == FORMAT_QCOW2) {
+		add_lowest(b, k, node, l, k->readonly || !active);
+		return;
+	}
+	buf_addf(&o, "driver=%s,node-name=%s,file=%s.file", format_name(l->format), node, node);
+	if (l->data)
+		buf_addf(&o, ",data-file=%s", child);
+	add_cache(&o, cache_of(k, l->file));
 	buf_addf(&o, ",discard=%s", k->discard);
 	if (k->readonly || !active)
 		buf_adds(&o, ",read-only=on");
@@ -206,7 +252,10 @@ static void add_flash(const struct build *b, const char *node, const char *file,
 	opt_add(&o, "filename", file);
 	buf_adds(&o, ro);
 	argv_take(b->out, "-blockdev", &o);
-	buf_addf(&o, "driver=%s,node-name=%s,file=%s.file%s", format_name(format), node, node, ro);
+	if (format == FORMAT_QCOW2)
+		buf_addf(&o, "{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"file\":\"%s.file\",\"backing\":null}", node, node);
+	else
+		buf_addf(&o, "driver=raw,node-name=%s,file=%s.file%s", node, node, ro);
 	argv_take(b->out, "-blockdev", &o);
 }
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "kvm/def.h"
@@ -52,6 +53,9 @@ int kvm_usable(struct err *e) MUST_CHECK;
 struct kvm_layer {
 	const char *file;
 	enum def_format format;
+	const char *data;   /* the external data file that the image has; NULL: none */
+	struct stat id;     /* what the file was when the chain was looked at; st_ino 0: nobody looked */
+	struct stat data_id;
 };
 
 /* The chain of one disk as the engine found it: layers[0] is the base, the last one the active layer. */
@@ -182,6 +186,12 @@ int kvm_wait_gone(const char *run_dir, pid_t pid, struct deadline d, struct err 
  * Cleans @run_dir. 0 if none ran.
  */
 int kvm_destroy(const char *run_dir, uint64_t grace_ms, bool graceful, struct err *e) MUST_CHECK;
+
+/*
+ * Whether process @pid has open, among others, the @n files @id: *@found of them. From /proc/PID/fd; -errno if that cannot be
+ * read, as of another user's process.
+ */
+int kvm_has_open(pid_t pid, const struct stat *id, size_t n, size_t *found);
 
 /* Bytes of guest memory that QEMU has touched (VmRSS less file mappings), from /proc/PID/status. */
 int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e) MUST_CHECK;

@@ -1,11 +1,13 @@
 /* The chain of images behind every disk, followed without trusting what the images say. */
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "engine/chain/chain.h"
+#include "engine/chain/internal.h"
 #include "engine/fermata.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
@@ -14,48 +16,62 @@
 #include "lib/limits.h"
 #include "lib/own.h"
 #include "qcow2/image.h"
+#include "qcow2/qcow2.h"
 
 #define MAX_LAYERS (MAX_BACKING_DEPTH + 1)
 
 /* A chain while it is followed: the active layer first. */
 struct walk {
 	struct kvm_layer *layers;
-	struct stat *seen;
 	size_t n;
 	struct file_set vouched; /* the images that the record's snapshots froze, once they are asked for */
 };
 
+static void layer_free(const struct kvm_layer *l)
+{
+	free((char *)l->file);
+	free((char *)l->data);
+}
+
 static void walk_done(struct walk *w)
 {
 	for (size_t i = 0; i < w->n; i++)
-		free((char *)w->layers[i].file);
+		layer_free(&w->layers[i]);
 	free(w->layers);
-	free(w->seen);
 	file_set_done(&w->vouched);
+}
+
+static bool same_id(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* @file is none that the chain has already. */
+static int look_new(const struct walk *w, const char *file, struct stat *id, struct err *e)
+{
+	if (stat(file, id) < 0)
+		return err_sys(e, errno, "cannot find image %s", file);
+	for (size_t i = 0; i < w->n; i++)
+		if (same_id(&w->layers[i].id, id) || same_id(&w->layers[i].data_id, id))
+			return err_set(e, -EUCLEAN, "the chain comes back to %s", file);
+	return 0;
 }
 
 static int push(struct walk *w, const char *file, enum def_format format, struct err *e)
 {
-	struct kvm_layer *layers = reallocarray(w->layers, w->n + 1, sizeof *layers);
-	struct stat *seen = reallocarray(w->seen, w->n + 1, sizeof *seen);
+	struct kvm_layer *layers = reallocarray(w->layers, w->n + 1, sizeof *layers), l = { .format = format };
 
-	if (layers)
-		w->layers = layers;
-	if (seen)
-		w->seen = seen;
-	if (!layers || !seen)
+	if (!layers)
 		return err_nomem(e, "follow a chain");
-	if (stat(file, &seen[w->n]) < 0)
-		return err_sys(e, errno, "cannot find image %s", file);
+	w->layers = layers;
+	if (look_new(w, file, &l.id, e) < 0)
+		return e->code;
 	if (w->n == MAX_LAYERS)
 		return err_set(e, -EFBIG, "the chain has more than %d images", MAX_LAYERS);
-	for (size_t i = 0; i < w->n; i++)
-		if (seen[i].st_dev == seen[w->n].st_dev && seen[i].st_ino == seen[w->n].st_ino)
-			return err_set(e, -EUCLEAN, "the chain comes back to %s", file);
-	layers[w->n] = (struct kvm_layer){ strdup(file), format };
-	if (!layers[w->n].file)
+	l.file = strdup(file);
+	if (!l.file)
 		return err_nomem(e, "follow a chain");
-	w->n++;
+	layers[w->n++] = l;
 	return 0;
 }
 
@@ -100,23 +116,87 @@ static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 	return !w->vouched.all && file_set_has(&w->vouched, real);
 }
 
+/* What the header of a qcow2 image names: the backing file, and the external data file, "" where there is none. */
+int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e)
+{
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct qcow2_info info;
+
+	next[0] = data[0] = '\0';
+	if (qcow2_open(image, QCOW2_SHARE, &q, e) < 0)
+		return e->code;
+	qcow2_get_info(q, &info);
+	if ((info.incompat & QCOW2_INCOMPAT_DATA_FILE) && !info.data_file)
+		return err_set(e, -EUCLEAN, "%s: its data file has no name", image);
+	if (info.data_file && snprintf(data, PATH_MAX, "%s", info.data_file) >= PATH_MAX)
+		return err_set(e, -ENAMETOOLONG, "%s: the name of its data file is too long", image);
+	if (!info.backing)
+		return 0;
+	if (!info.backing_fmt) {
+		err_set(e, -EINVAL, "%s: the format of its backing file is not recorded", image);
+		return err_hint(e, "fermata img rebase -u -b %s -F FORMAT %s", info.backing, image);
+	}
+	if (strcmp(info.backing_fmt, "qcow2") && strcmp(info.backing_fmt, "raw"))
+		return err_set(e, -EOPNOTSUPP, "%s: backing format '%s' is neither qcow2 nor raw", image, info.backing_fmt);
+	*raw = !strcmp(info.backing_fmt, "raw");
+	return resolve(image, info.backing, next, e);
+}
+
+int chain_alone(const char *image, struct err *e)
+{
+	char next[PATH_MAX], data[PATH_MAX];
+	bool raw;
+
+	if (read_names(image, next, &raw, data, e) < 0)
+		return e->code;
+	return next[0] || data[0] ? err_set(e, -EOPNOTSUPP, "%s: it has a %s file, %s", image, next[0] ? "backing" : "data",
+		next[0] ? next : data) : 0;
+}
+
+static int refuse_outside(struct fermata_vm *vm, const char *image, const char *what, const char *real, struct err *e)
+{
+	err_set(e, -EACCES, "%s: its %s %s lies outside the folders that the definition names", image, what, real);
+	return err_hint(e, "set snapshot-dir in %s to a folder above it, if that is meant", vm->def->path);
+}
+
+/* The guest reads and writes there as it does in the image. */
+static int push_data(struct fermata_vm *vm, struct walk *w, const char *data, struct err *e)
+{
+	struct kvm_layer *l = &w->layers[w->n - 1];
+	char real[PATH_MAX];
+	struct stat id;
+
+	/* QEMU looks for it in the folder that it was started in, and not beside the image. */
+	if (data[0] != '/') {
+		err_set(e, -EINVAL, "%s: the name of its data file, '%s', is not absolute", l->file, data);
+		return err_hint(e, "fermata img amend -o data_file=/PATH/%s %s", data, l->file);
+	}
+	if (!realpath(data, real))
+		return err_sys(e, errno, "%s: cannot find its data file '%s'", l->file, data);
+	if (!allowed(vm, w, real))
+		return refuse_outside(vm, l->file, "data file", real, e);
+	if (look_new(w, real, &id, e) < 0)
+		return e->code;
+	l->data = strdup(real);
+	l->data_id = id;
+	return l->data ? 0 : err_nomem(e, "follow a chain");
+}
+
 static int follow(struct fermata_vm *vm, const char *file, bool raw, struct walk *w, struct err *e)
 {
-	char next[PATH_MAX];
+	char next[PATH_MAX], data[PATH_MAX];
 
 	if (push(w, file, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
 		return e->code;
 	while (!raw) {
 		const char *image = w->layers[w->n - 1].file;
 
-		if (chain_next(image, next, &raw, e) < 0)
+		if (read_names(image, next, &raw, data, e) < 0 || (data[0] && push_data(vm, w, data, e) < 0))
 			return e->code;
 		if (!next[0])
 			break;
-		if (!allowed(vm, w, next)) {
-			err_set(e, -EACCES, "%s: its backing file %s lies outside the folders that the definition names", image, next);
-			return err_hint(e, "set snapshot-dir in %s to a folder above it, if that is meant", vm->def->path);
-		}
+		if (!allowed(vm, w, next))
+			return refuse_outside(vm, image, "backing file", next, e);
 		if (push(w, next, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
 			return e->code;
 	}
@@ -137,7 +217,6 @@ static int chain_find_from(struct fermata_vm *vm, size_t i, const char *file, bo
 		w.layers[a] = w.layers[b];
 		w.layers[b] = t;
 	}
-	free(w.seen);
 	file_set_done(&w.vouched);
 	*out = (struct kvm_chain){ vm->def->disks[i].name, w.layers, w.n };
 	return 0;
@@ -190,7 +269,7 @@ int chains_find_on(struct fermata_vm *vm, const struct fermata_snap *s, struct c
 void chain_done(struct kvm_chain *c)
 {
 	for (size_t j = 0; j < c->n_layers; j++)
-		free((char *)c->layers[j].file);
+		layer_free(&c->layers[j]);
 	free((void *)c->layers);
 }
 

@@ -158,6 +158,9 @@ void file_set_done(struct file_set *s);
 
 /* ---- chain.c ---- */
 
+/* The image names no other file: neither a backing file nor an external data file. */
+int chain_alone(const char *image, struct err *e) MUST_CHECK;
+
 /* Everything below @file is there and allowed, and an overlay on it would not make the chain too deep. Errors as chains_find(). */
 int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e) MUST_CHECK;
 

@@ -28,10 +28,19 @@ int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *ch
 	spec->def = vm->def;
 	spec->run_dir = vm->run_dir;
 	spec->memory_dir = life_memory_dir(vm);
+	if (vm->nvram.file && chain_alone(vm->nvram.file, e) < 0)
+		return err_at(e, "nvram");
 	spec->chains = chains->chain;
 	vm_hang_up(vm);
 	if (kvm_start(spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
 		return e->code;
+	if (chains_opened(vm, chains, e) < 0) {
+		struct err also;
+
+		if (life_kill(vm, &also) < 0)
+			err_also(e, "and could not stop it: %s", also.msg);
+		return e->code;
+	}
 	if (notice[0])
 		vm_notice(vm, "%s", notice);
 	return 0;

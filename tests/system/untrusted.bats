@@ -27,3 +27,104 @@ has_open() {
 	env=$(tr '\0' '\n' <"/proc/$(vm_pid v)/environ")
 	[[ $env == *PATH=* && $env == *LC_ALL=C* && $env != *hunter2* && $env != *http_proxy* && $env != *FERMATA* ]]
 }
+
+# outside: a file that no definition's folder allows
+outside() {
+	mkdir -p "$FERMATA_ROOT/elsewhere"
+	SECRET=$FERMATA_ROOT/elsewhere/secret.raw
+	truncate -s 1M "$SECRET"
+}
+
+# refused WORDS COMMAND...: status 1, and these words
+refused() {
+	local status=0
+	"${@:2}" >"$FERMATA_ROOT/out" 2>&1 || status=$?
+	[ "$status" = 1 ] && grep -qF -- "$1" "$FERMATA_ROOT/out" && return
+	echo "status $status of ${*:2}, wanted 1 and '$1'"
+	cat "$FERMATA_ROOT/out"
+	return 1
+}
+
+@test "data file: outside the definition's folders it is refused, by every command that would open it" {
+	local i=$FERMATA_ROOT/images
+	outside
+	qemu-img create -q -f qcow2 -o "data_file=$SECRET,data_file_raw=on" "$i/v.qcow2" 1M
+	printf SECRET | dd of="$SECRET" conv=notrunc status=none
+	qemu-img create -q -f qcow2 -b "$i/v.qcow2" -F qcow2 "$i/top.qcow2" 1M
+	for image in v top; do
+		define v "$i/$image.qcow2"
+		refused "data file $SECRET lies outside" "$FERMATA_BIN" start v --paused
+		refused "lies outside" "$FERMATA_BIN" blockpull v vda --wait
+		refused "lies outside" "$FERMATA_BIN" snapshot-create-as v one --disk-only
+		refused "lies outside" "$FERMATA_BIN" domdisplay-argv v
+		[ -z "$("$FERMATA_BIN" snapshot-list v --name)" ]
+	done
+	[ "$(head -c 6 "$SECRET")" = SECRET ]
+	# Its folder can be allowed, as a backing file's.
+	define v "$i/top.qcow2" "snapshot-dir = $FERMATA_ROOT/elsewhere"
+	"$FERMATA_BIN" start v --paused
+	has_open v "$SECRET"
+}
+
+@test "data file: beside the image it is the guest's, and snapshots go on top" {
+	local i=$FERMATA_ROOT/images
+	(cd "$i" && qemu-img create -q -f qcow2 -o data_file=d.raw rel.qcow2 1M)
+	qemu-img create -q -f qcow2 -o "data_file=$i/d,,1.raw" "$i/v.qcow2" 1M
+	define rel "$i/rel.qcow2"
+	refused "is not absolute" "$FERMATA_BIN" start rel --paused
+	define v "$i/v.qcow2"
+	"$FERMATA_BIN" start v --paused
+	has_open v "$i/d,1.raw"
+	"$FERMATA_BIN" snapshot-create-as v one --disk-only
+	"$FERMATA_BIN" destroy v
+	"$FERMATA_BIN" start v --paused
+	has_open v "$i/d,1.raw"
+	# The image that is its own data file, or has another layer for it.
+	qemu-img create -q -f qcow2 -o "data_file=$i/e.raw" "$i/e.qcow2" 1M
+	rm "$i/e.raw" && ln "$i/e.qcow2" "$i/e.raw"
+	define e "$i/e.qcow2"
+	refused "comes back to" "$FERMATA_BIN" start e --paused
+}
+
+# swapped NEW OLD: a QEMU that finds NEW in the place of OLD when it opens its images
+swapped() {
+	cat >"$FERMATA_ROOT/qemu" <<-END
+		#!/bin/sh
+		case "\$*" in *-blockdev*) [ ! -e "$1" ] || mv -f "$1" "$2" ;; esac
+		exec $(command -v qemu-system-x86_64) "\$@"
+	END
+	chmod +x "$FERMATA_ROOT/qemu"
+}
+
+@test "swapped images: QEMU opens what was looked at, or the start is refused" {
+	local i=$FERMATA_ROOT/images new old what
+	outside
+	for what in backing data middle same; do
+		rm -f "$i"/* "$FERMATA_ROOT/new"
+		qemu-img create -q -f qcow2 "$i/base.qcow2" 1M
+		qemu-img create -q -f qcow2 -b "$i/base.qcow2" -F qcow2 "$i/v.qcow2"
+		old=$i/base.qcow2
+		case $what in
+		backing) qemu-img create -q -f qcow2 -b "$SECRET" -F raw "$FERMATA_ROOT/new" 1M ;;
+		data) qemu-img create -q -f qcow2 -o "data_file=$SECRET" "$FERMATA_ROOT/new" 1M ;;
+		middle) qemu-img create -q -f qcow2 -b "$SECRET" -F raw "$FERMATA_ROOT/new" 1M; old=$i/v.qcow2 ;;
+		same) qemu-img create -q -f qcow2 "$FERMATA_ROOT/new" 1M ;;
+		esac
+		swapped "$FERMATA_ROOT/new" "$old"
+		define v "$i/v.qcow2" "qemu = $FERMATA_ROOT/qemu"
+		refused "was changed while QEMU was starting" "$FERMATA_BIN" start v --paused
+		[ ! -e "$FERMATA_ROOT/new" ]
+		[ "$("$FERMATA_BIN" domstate v | head -n 1)" = "shut off" ]
+	done
+	# In place: the same file, with another header.
+	rm -f "$i"/*
+	qemu-img create -q -f qcow2 "$i/v.qcow2" 1M
+	cp "$i/v.qcow2" "$FERMATA_ROOT/new"
+	qemu-img rebase -u -b "$SECRET" -F raw "$FERMATA_ROOT/new"
+	swapped "$FERMATA_ROOT/new" "$i/v.qcow2"
+	sed -i 's/mv -f \(.*\) \(".*"\) ;;/dd if=\1 of=\2 conv=notrunc status=none ;;/' "$FERMATA_ROOT/qemu"
+	define v "$i/v.qcow2" "qemu = $FERMATA_ROOT/qemu"
+	"$FERMATA_BIN" start v --paused
+	qemu-img info -U "$i/v.qcow2" | grep -q '^backing file'
+	! has_open v "$SECRET"
+}

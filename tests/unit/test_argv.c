@@ -53,7 +53,7 @@ static char *line_of(const char *text, const struct kvm_spec *base, char *notice
 	char ignored[256];
 
 	for (size_t i = 0; i < d->n_disks; i++) {
-		layers[i] = (struct kvm_layer){ d->disks[i].file, d->disks[i].format };
+		layers[i] = (struct kvm_layer){ .file = d->disks[i].file, .format = d->disks[i].format };
 		chains[i] = (struct kvm_chain){ d->disks[i].name, &layers[i], 1 };
 	}
 	s.def = d;
@@ -90,6 +90,11 @@ static char *line_of(const char *text, const struct kvm_spec *base, char *notice
 	" -blockdev driver=file,node-name=" id ".0.file,filename=" file ",cache.direct=on,discard=unmap"               \
 	" -blockdev driver=" format ",node-name=" id ".0,file=" id ".0.file,cache.direct=on,discard=unmap"
 
+/* The lowest qcow2 image, as shell words. */
+#define LOWEST(id, direct)                                                                                             \
+	" -blockdev '{\"driver\": \"qcow2\", \"node-name\": \"" id ".0\", \"file\": \"" id ".0.file\", \"cache\": {\"direct\": " \
+	direct ", \"no-flush\": false}, \"discard\": \"unmap\", \"read-only\": false, \"backing\": null}'"
+
 static void lines(void **state)
 {
 	static const struct {
@@ -104,15 +109,15 @@ static void lines(void **state)
 			HEAD("pc-q35-7.2") " -object memory-backend-ram,id=ram0,size=64M -m size=64M -smp 4 -cpu EPYC,-svm"
 					   " -display none -rtc base=utc" MONS GENID },
 		{ TCG "[disk vda]\nfile = /i/a.qcow2\nformat = qcow2\n[disk vdb]\nfile = /i/b.raw\nformat = raw\nreadonly = yes\nserial = a,b\n",
-			PRE("pc-q35-7.2") NODES("vda", "/i/a.qcow2",
-				"qcow2") " -device virtio-blk-pci,addr=10.0,multifunction=on,id=vda,drive=vda.0,bootindex=1"
+			PRE("pc-q35-7.2") " -blockdev driver=file,node-name=vda.0.file,filename=/i/a.qcow2,cache.direct=on,discard=unmap"
+				LOWEST("vda", "true") " -device virtio-blk-pci,addr=10.0,multifunction=on,id=vda,drive=vda.0,bootindex=1"
 					 " -blockdev driver=file,node-name=vdb.0.file,filename=/i/b.raw,cache.direct=on,discard=unmap,read-only=on"
 					 " -blockdev driver=raw,node-name=vdb.0,file=vdb.0.file,cache.direct=on,discard=unmap,read-only=on"
 					 " -device virtio-blk-pci,addr=10.1,id=vdb,drive=vdb.0,bootindex=2,serial=a,,b" GENID },
 		/* commas are doubled, blanks and quotes are nothing special to QEMU */
 		{ TCG "machine = microvm\n[disk d]\nfile = /i/a,b 'c'.qcow2\nformat = qcow2\ncache = writeback\n",
 			PRE("microvm") " -blockdev 'driver=file,node-name=d.0.file,filename=/i/a,,b '\\''c'\\''.qcow2,discard=unmap'"
-				       " -blockdev driver=qcow2,node-name=d.0,file=d.0.file,discard=unmap"
+				       LOWEST("d", "false")
 				       " -device virtio-blk-device,id=d,drive=d.0,bootindex=1" },
 		{ TCG "machine = pc\n[disk a]\nfile=/a\nformat=raw\nbus=ide\n[disk b]\nfile=/b\nformat=raw\nbus=ide\n[disk c]\nfile=/c\nformat=raw\nbus=ide\n",
 			PRE("pc-i440fx-7.2")
@@ -154,7 +159,7 @@ static void lines(void **state)
 					   " -blockdev driver=file,node-name=code.file,filename=/f/code.fd,read-only=on"
 					   " -blockdev driver=raw,node-name=code,file=code.file,read-only=on"
 					   " -blockdev driver=file,node-name=nvram.file,filename=/f/v.qcow2"
-					   " -blockdev driver=qcow2,node-name=nvram,file=nvram.file" MONS GENID },
+					   " -blockdev '{\"driver\":\"qcow2\",\"node-name\":\"nvram\",\"file\":\"nvram.file\",\"backing\":null}'" MONS GENID },
 		{ TCG "machine = microvm\nfirmware = /f/bios.bin\n", HEAD("microvm") CPU " -bios /f/bios.bin" MONS },
 		{ TCG "[qemu]\narg = -device virtio-rng-pci\narg = -foo 'a b'\n",
 			PRE("pc-q35-7.2") GENID " -device virtio-rng-pci -foo 'a b'" },
@@ -199,8 +204,9 @@ static void cache_modes(void **state)
 
 static void chain(void **state)
 {
-	static const struct kvm_layer layers[] = { { "/i/base,0.raw", FORMAT_RAW }, { "/i/mid.qcow2", FORMAT_QCOW2 },
-		{ "/i/top.qcow2", FORMAT_QCOW2 } };
+	static const struct kvm_layer layers[] = { { .file = "/i/base,0.raw", .format = FORMAT_RAW },
+		{ .file = "/i/mid.qcow2", .format = FORMAT_QCOW2, .data = "/i/mid,data" },
+		{ .file = "/i/top.qcow2", .format = FORMAT_QCOW2 } };
 	static const struct kvm_chain chains[] = { { "vda", layers, 3 } };
 	struct kvm_spec s = { .chains = chains, .machine = "pc", .incoming = true, .memory_map = "/m,1" };
 	struct err e = { 0 };
@@ -213,10 +219,28 @@ static void chain(void **state)
 				      " -blockdev driver=file,node-name=vda.0.file,filename=/i/base,,0.raw,cache.direct=on,discard=unmap,auto-read-only=on"
 				      " -blockdev driver=raw,node-name=vda.0,file=vda.0.file,cache.direct=on,discard=unmap,read-only=on"
 				      " -blockdev driver=file,node-name=vda.1.file,filename=/i/mid.qcow2,cache.direct=on,discard=unmap,auto-read-only=on"
-				      " -blockdev driver=qcow2,node-name=vda.1,file=vda.1.file,cache.direct=on,discard=unmap,read-only=on,backing=vda.0"
+				      " -blockdev driver=file,node-name=vda.1.data,filename=/i/mid,,data,cache.direct=on,discard=unmap,auto-read-only=on"
+				      " -blockdev driver=qcow2,node-name=vda.1,file=vda.1.file,data-file=vda.1.data,cache.direct=on,discard=unmap,read-only=on,backing=vda.0"
 				      " -blockdev driver=file,node-name=vda.2.file,filename=/i/top.qcow2,cache.direct=on,discard=unmap"
 				      " -blockdev driver=qcow2,node-name=vda.2,file=vda.2.file,cache.direct=on,discard=unmap,backing=vda.1"
 				      " -device virtio-blk-pci,addr=10.0,multifunction=on,id=vda,drive=vda.2,bootindex=1" GENID " -incoming defer");
+}
+
+/* All that the lowest image's header could name is said. */
+static void lowest_has_no_backing(void **state)
+{
+	static const struct kvm_layer layers[] = { { .file = "/i/a.qcow2", .format = FORMAT_QCOW2, .data = "/i/data" },
+		{ .file = "/i/b.qcow2", .format = FORMAT_QCOW2 } };
+	static const struct kvm_chain chains[] = { { "vda", layers, 2 } };
+	struct kvm_spec s = { .chains = chains, .machine = "pc" };
+	struct err e = { 0 };
+	auto_free char *got = line_of(TCG "[disk vda]\nfile=/i/b.qcow2\nformat=qcow2\n", &s, NULL, &e);
+
+	(void)state;
+	assert_non_null(strstr(got, " -blockdev driver=file,node-name=vda.0.data,filename=/i/data,cache.direct=on,discard=unmap,auto-read-only=on"));
+	assert_non_null(strstr(got, "\"file\": \"vda.0.file\", \"data-file\": \"vda.0.data\","));
+	assert_non_null(strstr(got, "\"read-only\": true, \"backing\": null}'"));
+	assert_non_null(strstr(got, "node-name=vda.1,file=vda.1.file,cache.direct=on,discard=unmap,backing=vda.0"));
 }
 
 /* A memory that can be handed over is a file that QEMU inherits; one that maps a checkpoint has no use for it. */
@@ -366,7 +390,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines),
 		cmocka_unit_test(cache_modes),
-		cmocka_unit_test(chain), cmocka_unit_test(memory_file),
+		cmocka_unit_test(chain),
+		cmocka_unit_test(lowest_has_no_backing), cmocka_unit_test(memory_file),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(accel),
 		cmocka_unit_test(probes_direct),

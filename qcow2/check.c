@@ -143,7 +143,7 @@ static int l1_flag(struct chk *c, uint64_t i, uint64_t v, struct err *e)
 	if (flag_wrong(c, (v & OFFSET_MASK) >> c->q->h.cluster_bits, v >> 63, &wrong, &rc, e) < 0)
 		return e->code;
 	if (wrong)
-		found(c, F_FLAG_L2, 1, i, v, rc);
+		found(c, rc > 1 ? F_SHARED_L2 : F_FLAG_L2, 1, i, v, rc);
 	return 0;
 }
 
@@ -362,7 +362,7 @@ int check_within(struct qcow2 *q, unsigned fix, qcow2_report *report, void *ctx,
 		return err_set(e, -EFBIG, "cannot check a file of more than 2^31 clusters");
 	*c = (struct chk){ .q = q, .fix = fix, .report = report, .ctx = ctx, .r = out, .n_clusters = n, .tab = tab,
 		.tab_len = tabs, .buf = buf, .buf_len = room, .l1 = l1, .rt = l1 + L1_CHUNK };
-	c->mend = c->flags = fix & QCOW2_FIX_ERRORS;
+	c->mend = c->flags = c->shared = fix & QCOW2_FIX_ERRORS;
 	c->cells.width = 1;
 	c->cells.cap = cells;
 	r = chk_run(c, e);

@@ -15,7 +15,7 @@ enum finding {
 	F_SNAP_DATA_FILE, F_SNAP_ALIGN, F_SNAP_LARGE, F_SNAP_SHORT, F_SNAP_LONG, F_SNAP_PLACE,
 	F_RT_PLACE, F_RB_RESERVED, F_RB_ALIGN, F_RB_OUTSIDE, F_RB_COUNT,
 	F_BM_DIR, F_BM_ENTRY, F_BM_TABLE,
-	F_OVERFLOW, F_RC_LOW, F_RC_HIGH, F_FLAG_L2, F_FLAG_DATA,
+	F_OVERFLOW, F_RC_LOW, F_RC_HIGH, F_FLAG_L2, F_FLAG_DATA, F_SHARED_L2, F_SHARED_DATA,
 	N_FINDINGS
 };
 
@@ -55,6 +55,7 @@ struct chk {
 	bool mute;           /* report nothing */
 	bool mend;           /* entries that can be mended are or will be: they refer to nothing odd any more */
 	bool flags;          /* COPIED flags are or will be repaired */
+	bool shared;         /* those that shared clusters must not have are, whatever else cannot be repaired */
 	bool apply;          /* comparing refcounts sets them */
 	bool rebuild;        /* the refcount structure itself is broken */
 	bool hidden;         /* there are references that we could not follow */

@@ -147,7 +147,7 @@ int check_l2_flags(struct chk *c, const struct l2ref *t, const uint8_t *l2, stru
 		if (!data_file && flag_wrong(c, off >> bits, copied, &wrong, &rc, e) < 0)
 			return e->code;
 		if (wrong)
-			found(c, F_FLAG_DATA, t->active, v, rc);
+			found(c, rc > 1 ? F_SHARED_DATA : F_FLAG_DATA, t->active, v, rc);
 	}
 	return 0;
 }

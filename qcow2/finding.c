@@ -54,6 +54,8 @@ static const struct {
 	[F_RC_HIGH] = { QCOW2_FIX_LEAKS, "cluster " U " refcount=" U " reference=" U },
 	[F_FLAG_L2] = { QCOW2_FIX_ERRORS, "OFLAG_COPIED L2 cluster: l1_index=" U " l1_entry=" X " refcount=" U },
 	[F_FLAG_DATA] = { QCOW2_FIX_ERRORS, "OFLAG_COPIED data cluster: l2_entry=" X " refcount=" U },
+	[F_SHARED_L2] = { QCOW2_FIX_ERRORS, "OFLAG_COPIED L2 cluster: l1_index=" U " l1_entry=" X " refcount=" U },
+	[F_SHARED_DATA] = { QCOW2_FIX_ERRORS, "OFLAG_COPIED data cluster: l2_entry=" X " refcount=" U },
 };
 
 bool finding_fixable(const struct chk *c, enum finding f)
@@ -62,6 +64,8 @@ bool finding_fixable(const struct chk *c, enum finding f)
 		return c->mend;
 	if (f == F_FLAG_L2 || f == F_FLAG_DATA)
 		return c->flags;
+	if (f == F_SHARED_L2 || f == F_SHARED_DATA)
+		return c->flags || c->shared;
 	return table[f].who & c->fix;
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* What may be wrong while every reference is known and none points to the wrong place. */
-static const int harmless[] = { F_RC_HIGH, F_FLAG_L2, F_FLAG_DATA, F_SNAP_SHORT, F_SNAP_LONG, -1 };
+static const int harmless[] = { F_RC_HIGH, F_FLAG_L2, F_FLAG_DATA, F_SHARED_L2, F_SHARED_DATA, F_SNAP_SHORT, F_SNAP_LONG, -1 };
 
 static bool all_fixable(const struct chk *c, bool *any)
 {
@@ -31,7 +31,9 @@ void repair_plan(struct chk *c)
 		c->fix &= ~(unsigned)QCOW2_FIX_LEAKS;
 	/* Mending writes in place: not into a table that is something else besides. */
 	if (c->seen[F_OVERLAP])
-		c->mend = false;
+		c->mend = c->shared = false;
+	if (c->seen[F_TANGLED] || c->seen[F_OVERFLOW])
+		c->shared = false;
 	/* Flags are data to whoever takes something else for a table. */
 	if (!all_fixable(c, &any))
 		c->flags = false;
@@ -117,7 +119,9 @@ static int put_l1(struct chk *c, struct qhdr *nh, struct err *e)
 
 	/* Without the larger consent only those flags change that freeing leaks made wrong. */
 	all = all_fixable(c, &any);
-	if ((!all && !c->flags) || c->seen[F_OVERFLOW])
+	if (c->seen[F_OVERFLOW])
+		return 0;
+	if (!all && !c->flags)
 		return 0;
 	if (q_load_l1(q, e) < 0 || fix_flags(q, q->l1, &changed, e) < 0)
 		return e->code;
@@ -164,6 +168,56 @@ static int apply_all(struct chk *c, struct qhdr *nh, struct err *e)
 	return put_l1(c, nh, e) < 0 || put_snaps(c, nh, e) < 0 || txn_commit(q, nh, e) < 0 ? e->code : 0;
 }
 
+/* An entry lies within one sector: what a cut leaves has the flag or has it not, and the refcount is on the disk by now. */
+static int clear_copied(struct qcow2 *q, uint64_t at, uint64_t *v, struct err *e)
+{
+	uint8_t out[8];
+	uint64_t rc;
+
+	if (!(*v & OFLAG_COPIED) || !(*v & OFFSET_MASK))
+		return 0;
+	if (refs_get(q, (*v & OFFSET_MASK) >> q->h.cluster_bits, &rc, e) < 0)
+		return e->code;
+	if (rc <= 1)
+		return 0;
+	*v &= ~OFLAG_COPIED;
+	put_be64(out, *v);
+	return dev_write(q->dev, at, out, sizeof out, e);
+}
+
+/*
+ * Something stays that nobody can repair, so that no table moves. A shared cluster with the flag cannot wait: the next write
+ * to one place of the disk would change the other as well.
+ */
+static int clear_shared(struct chk *c, struct err *e)
+{
+	struct qcow2 *q = c->q;
+	auto_free uint8_t *buf = malloc(q->cluster);
+	struct err bad;
+
+	if (c->flags || !c->shared || !(c->seen[F_SHARED_L2] + c->seen[F_SHARED_DATA] + c->seen[F_RC_LOW]))
+		return 0;
+	if (!buf)
+		return q_nomem(e);
+	if (q_load_l1(q, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < q->h.l1_size; i++) {
+		uint64_t off = q->l1[i] & OFFSET_MASK;
+
+		if (!off || region_check(q, "L2 table", off, 1, q->cluster, q->cluster, &bad) < 0)
+			continue;
+		if (clear_copied(q, q->h.l1_off + 8 * i, &q->l1[i], e) < 0 || q_read(q, off, buf, q->cluster, e) < 0)
+			return e->code;
+		for (uint64_t at = 0; at < q->cluster && !(q->h.incompat & QCOW2_INCOMPAT_DATA_FILE); at += q->l2_step) {
+			uint64_t v = get_be64(buf + at);
+
+			if (!(v & OFLAG_COMPRESSED) && clear_copied(q, off + at, &v, e) < 0)
+				return e->code;
+		}
+	}
+	return dev_flush(q->dev, e);
+}
+
 int repair(struct chk *c, struct err *e)
 {
 	const uint64_t marks = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
@@ -189,6 +243,11 @@ int repair(struct chk *c, struct err *e)
 	}
 	if (q->h.snap_off != old.snap_off)
 		q->snap_bytes = snaps_bytes(q->snaps, q->h.n_snaps);
+	if (clear_shared(c, e) < 0) {
+		findings_sum(c, false);
+		c->r->check_errors = 1;
+		return e->code;
+	}
 	findings_sum(c, true);
 	return 0;
 }

@@ -106,7 +106,7 @@ lib-y += lib/dev.o lib/dev_file.o lib/file.o lib/lock.o lib/text.o lib/table.o l
 lib-y += lib/json.o lib/ini.o
 
 # qcow2: images, as files
-lib-y += qcow2/open.o qcow2/header.o qcow2/lock.o qcow2/snap_table.o qcow2/l2.o qcow2/refs.o qcow2/txn.o
+lib-y += qcow2/open.o qcow2/probe.o qcow2/header.o qcow2/lock.o qcow2/snap_table.o qcow2/l2.o qcow2/refs.o qcow2/txn.o
 lib-y += qcow2/tree.o qcow2/snap.o qcow2/map.o qcow2/create.o qcow2/head.o qcow2/amend.o qcow2/bitmap.o qcow2/bitmap_merge.o qcow2/resize.o
 lib-y += qcow2/vmstate.o qcow2/space.o
 lib-y += qcow2/image.o qcow2/inflate.o qcow2/raw.o qcow2/fill.o

@@ -30,12 +30,13 @@ static const struct opt opts[] = {
 	{ 0 }
 };
 
-/* Where the pieces go: @unit bytes each, pieces of zeros are left out unless @all. */
+/* Where the pieces go: @unit bytes each, pieces of zeros are left out unless @all or @old. */
 struct sink {
 	struct qcow2_fill *fill; /* NULL: raw */
 	struct dev *raw;
 	size_t unit;
 	bool all;
+	bool old;     /* has other content before: a block device is not zero because it is written anew */
 };
 
 static bool is_zero(const uint8_t *p, size_t n)
@@ -45,6 +46,8 @@ static bool is_zero(const uint8_t *p, size_t n)
 
 static int put_chunk(struct sink *to, uint64_t at, const uint8_t *buf, size_t n, struct err *e)
 {
+	if (to->old)
+		return is_zero(buf, n) ? dev_zero(to->raw, at, n, e) : dev_write(to->raw, at, buf, n, e);
 	for (size_t i = 0, run; i < n; i += run) {
 		run = n - i < to->unit ? n - i : to->unit;
 		if (!to->all && is_zero(buf + i, run))
@@ -77,7 +80,11 @@ static int copy(struct image *from, int snap, uint64_t size, struct sink *to, st
 			return e->code;
 		/* A long hole is passed without looking at each chunk. */
 		if ((run.zero || !run.data) && run.len >= n && !to->all) {
-			at += (run.len - n) / CHUNK * CHUNK;
+			uint64_t more = (run.len - n) / CHUNK * CHUNK;
+
+			if (to->old && dev_zero(to->raw, at, n + more, e) < 0)
+				return e->code;
+			at += more;
 			continue;
 		}
 		memset(buf + n, 0, CHUNK - n);
@@ -102,6 +109,7 @@ static int to_raw(struct image *from, int snap, uint64_t size, const char *path,
 	if (image_open(path, "raw", QCOW2_RW, &img, e) < 0)
 		return e->code;
 	to.raw = img->dev;
+	to.old = img->dev->fixed;
 	return copy(from, snap, size, &to, e) < 0 ? e->code : dev_flush(img->dev, e);
 }
 

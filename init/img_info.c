@@ -146,8 +146,10 @@ static int print_human(const struct image *img, const struct qcow2_info *i, stru
 
 	text_fmt_size(img->size, size);
 	text_fmt_size(disk_usage(img), used);
-	printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", img->path, img->format,
-		size, img->size, used);
+	printf("image: %s\nfile format: %s\n", img->path, img->format);
+	if (!img->foreign) /* the disk's size is in the metadata that nothing here reads */
+		printf("virtual size: %s (%" PRIu64 " bytes)\n", size, img->size);
+	printf("disk size: %s\n", used);
 	if (!img->q)
 		return 0;
 	if (i->crypt)
@@ -204,7 +206,8 @@ static int put_json(struct json_out *w, const struct image *img, const struct qc
 		json_put_str(w, "backing-filename-format", i->backing_fmt);
 	if (img->q)
 		put_snaps(w, img->q);
-	json_put_uint(w, "virtual-size", img->size);
+	if (!img->foreign)
+		json_put_uint(w, "virtual-size", img->size);
 	json_put_str(w, "filename", img->path);
 	if (img->q)
 		json_put_uint(w, "cluster-size", 1u << i->cluster_bits);
@@ -232,7 +235,7 @@ static int put_json(struct json_out *w, const struct image *img, const struct qc
 
 static int open_images(const char *path, struct image **top, struct err *e)
 {
-	unsigned flags = share ? QCOW2_SHARE : 0;
+	unsigned flags = QCOW2_FOREIGN | (share ? QCOW2_SHARE : 0);
 	struct image *next;
 
 	if (image_open(path, format, flags, top, e) < 0)

@@ -32,9 +32,14 @@ static int open_format(struct image *img, const char *format, unsigned flags, st
 		img->probed = true;
 		if (qcow2_probe(img->dev, &format, e) < 0)
 			return e->code;
+		img->foreign = strcmp(format, "raw") && strcmp(format, "qcow2");
 	}
-	if (!strcmp(format, "raw")) {
-		img->format = "raw";
+	if (img->foreign && !(flags & QCOW2_FOREIGN)) {
+		err_set(e, -EOPNOTSUPP, "%s is a %s image: qcow2 and raw are read", img->path, format);
+		return err_hint(e, "qemu-img convert -O qcow2 makes one of it; -f raw takes its bytes for a disk's");
+	}
+	if (img->foreign || !strcmp(format, "raw")) {
+		img->format = img->foreign ? format : "raw";
 		img->size = (img->dev->size + SECTOR - 1) & ~(uint64_t)(SECTOR - 1);
 		return 0;
 	}

@@ -13,7 +13,7 @@
 
 struct image {
 	char *path;            /* as typed, or as the overlay names it */
-	const char *format;    /* "qcow2" or "raw" */
+	const char *format;    /* "qcow2" or "raw", or what qcow2_probe() has found if @foreign */
 	struct qcow2 *q;       /* NULL: raw */
 	struct dev *dev;       /* the file */
 	dev_t st_dev;          /* what the file is; st_ino 0: not known */
@@ -21,6 +21,7 @@ struct image {
 	struct dev *data;      /* where guest data lies: @dev or the data file. NULL until image_open_chain() */
 	uint64_t size;         /* of the virtual disk: whole sectors */
 	bool probed;           /* the format was found out, not given */
+	bool foreign;          /* and is one that cannot be read: see QCOW2_FOREIGN. @size is the file's */
 	bool sparse;           /* its data clusters may be holes of the file: metadata was preallocated */
 	struct image *backing; /* NULL: none, or the chain was not asked for */
 	struct {

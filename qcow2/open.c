@@ -268,20 +268,6 @@ void qcow2_close(struct qcow2 *q)
 	free(q);
 }
 
-int qcow2_probe(struct dev *d, const char **format, struct err *e)
-{
-	uint8_t magic[4];
-
-	*format = "raw";
-	if (d->size < sizeof magic)
-		return 0;
-	if (dev_read(d, 0, magic, sizeof magic, e) < 0)
-		return e->code;
-	if (get_be32(magic) == QCOW2_MAGIC)
-		*format = "qcow2";
-	return 0;
-}
-
 static unsigned count_bitmaps(const struct qcow2 *q)
 {
 	const struct qext *x = ext_find(q, EXT_BITMAPS);

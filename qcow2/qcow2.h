@@ -24,6 +24,7 @@ struct qcow2;
 enum qcow2_open_flags {
 	QCOW2_RW = 1,    /* for changes; without it nothing is written */
 	QCOW2_SHARE = 2, /* -U, --force-share: take no lock; not with QCOW2_RW */
+	QCOW2_FOREIGN = 8, /* image_open(): a format found that cannot be read is no error: to say what it is */
 	QCOW2_CHECK = 4, /* for check and repair: also what is corrupt in ways that these can deal with */
 };
 
@@ -50,7 +51,10 @@ static inline void qcow2_closep(struct qcow2 **q)
 }
 #define auto_qcow2 __attribute__((cleanup(qcow2_closep)))
 
-/* "qcow2" if the device starts with the format's magic number, else "raw". */
+/*
+ * The format by its magic number: "qcow2", "raw" where there is none that is known, or the name that qemu-img has for a
+ * format that nothing here reads: vmdk, vdi, vhdx, vpc, qed, qcow, parallels, luks, bochs, cloop, dmg.
+ */
 int qcow2_probe(struct dev *d, const char **format, struct err *e) MUST_CHECK;
 
 /* ---- what the image says of itself ---- */

@@ -152,6 +152,83 @@ damage() {
 	img check -r all --output json a.qcow2 2>/dev/null | grep -q '"corruptions-fixed": '
 }
 
+# shared FILE BITS...: entry 2 of the first L2 table is entry 0, with its flag; entry 3 is what nobody can repair
+shared() {
+	perl -e '
+		open my $f, "+<:raw", shift or die;
+		sub at { my ($off, $w) = @_; seek $f, $off, 0; if (defined $w) { print $f pack("Q>", $w); return } my $b; read $f, $b, 8; unpack("Q>", $b) }
+		my $l2 = at(at(40)) & 0x00fffffffffffe00;
+		at($l2 + 16, at($l2));
+		at($l2 + 24, at($l2 + 24) ^ hex shift);
+	' "$@"
+}
+
+@test "check -r: a shared cluster is nobody's own afterwards, whatever else cannot be repaired" {
+	local bad
+	for bad in 0 0000800000000000 0400000000000000 0000000000000200; do
+		rm -f a.qcow2
+		qemu-img create -q -f qcow2 a.qcow2 16M
+		qemu-io -c 'write -q -P 0x11 0 2M' a.qcow2
+		shared a.qcow2 $bad
+		img check -r all a.qcow2 >/dev/null 2>&1 || [ $? = 2 ]
+		[ "$(qemu-img check a.qcow2 2>&1 | grep -c 'OFLAG_COPIED.*refcount=2')" = 0 ]
+		[ $bad = 0 ] || continue
+		qemu-img check a.qcow2
+	done
+	# What is written to one place is not seen in the other.
+	shared a.qcow2 0
+	img check -r all a.qcow2 >/dev/null 2>&1 || true
+	qemu-io -c 'write -q -P 0x77 0 64k' a.qcow2 || true
+	qemu-io -r -c 'read -P 0x11 128k 64k' a.qcow2 | grep -q '^read 65536'
+}
+
+@test "formats: one that is known by name only is never taken for raw" {
+	local f
+	qemu-img create -q -f qcow2 s.qcow2 8M
+	qemu-io -c 'write -q -P 0x5a 0 1M' s.qcow2
+	for f in vmdk vdi vhdx vpc qed parallels qcow; do
+		qemu-img convert -O $f s.qcow2 d.img || continue
+		refused 1 "is a $f image" img convert -O qcow2 d.img o.qcow2
+		refused 1 "is a $f image" img map d.img
+		refused 1 "is a $f image" img check d.img
+		refused 1 "is a $f image" img resize d.img +1M
+		refused 1 "is a $f image" img measure -O qcow2 d.img
+		refused 1 "is a $f image" img snapshot -l d.img
+		refused 2 "is a $f image" img compare d.img s.qcow2
+		refused 1 "is a $f image" img create -q -f qcow2 -b d.img o.qcow2
+		[ ! -e o.qcow2 ]
+		img info d.img | grep -qx "file format: $f"
+		[[ "$(img info --output json d.img)" == *'"format": "'$f'"'* ]]
+		# Who means its bytes says so.
+		img convert -f raw -O raw d.img o.raw
+		cmp d.img o.raw
+		rm -f d.img o.raw
+	done
+	qemu-img convert -O vmdk -o subformat=monolithicFlat s.qcow2 flat.vmdk
+	refused 1 "is a vmdk image" img convert -O raw flat.vmdk o.raw
+	(echo -n 'LUKS'; printf '\272\276\0\1'; head -c 1M /dev/zero) >luks.img
+	refused 1 "is a luks image" img convert -O raw luks.img o.raw
+	# Shorter than any of them, and an image of a CD: raw.
+	printf QF >short.img
+	(head -c 32K /dev/zero; printf '\001CD001'; head -c 64K /dev/zero) >cd.iso
+	img convert -O raw short.img o.raw
+	img info cd.iso | grep -qx 'file format: raw'
+}
+
+@test "convert: a block device reads as the image afterwards, zeros too" {
+	local dev
+	head -c 32M /dev/zero | tr '\0' '\252' >disk
+	dev=$(losetup --show -f disk 2>/dev/null) || skip "no loop device"
+	qemu-img create -q -f qcow2 a.qcow2 31M
+	qemu-io -c 'write -q -P 0x5a 1M 2M' -c 'write -q -z 5M 1M' -c 'write -q -P 7 4000k 512' a.qcow2
+	img convert -O raw a.qcow2 "$dev" && img convert -S 64k -O raw a.qcow2 "$dev"
+	losetup -d "$dev"
+	qemu-img convert -O raw a.qcow2 want
+	cmp -n $((31 << 20)) want disk
+	# What is behind the image's end is not its business.
+	[ "$(tail -c 1M disk | tr -d '\252' | wc -c)" = 0 ]
+}
+
 @test "check: what is refused" {
 	prepare
 	same check

@@ -1,6 +1,7 @@
 #include "qcow2/raw.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 
 #include "qcow2/internal.h"
 #include "qcow2/lock.h"
@@ -25,6 +26,13 @@ int raw_resize(struct dev *d, uint64_t size, bool shrink, enum qcow2_prealloc ho
 	return e->code;
 }
 
+/* A block device has its size: it may be larger than the disk, and is not emptied by being opened. */
+static int check_room(const struct dev *d, uint64_t size, struct err *e)
+{
+	return size <= d->size ? 0 :
+		err_set(e, -ENOSPC, "%s has %" PRIu64 " bytes, the disk %" PRIu64, d->name, d->size, size);
+}
+
 int raw_create(const char *path, uint64_t size, enum qcow2_prealloc how, struct err *e)
 {
 	struct dev *d;
@@ -33,10 +41,13 @@ int raw_create(const char *path, uint64_t size, enum qcow2_prealloc how, struct 
 	if (dev_open(path, O_RDWR | O_CREAT, &d, e) < 0)
 		return e->code;
 	r = image_lock(dev_fd(d), path, true, e);
-	if (r >= 0)
+	if (r >= 0 && d->fixed) {
+		r = check_room(d, size, e);
+	} else if (r >= 0) {
 		r = dev_truncate(d, 0, e);
-	if (r >= 0)
-		r = raw_resize(d, size, false, how, e);
+		if (r >= 0)
+			r = raw_resize(d, size, false, how, e);
+	}
 	dev_close(d);
 	return r;
 }

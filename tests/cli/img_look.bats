@@ -216,13 +216,16 @@ shared() {
 }
 
 @test "convert: a block device reads as the image afterwards, zeros too" {
-	local dev
+	local dev failed=
 	head -c 32M /dev/zero | tr '\0' '\252' >disk
 	dev=$(losetup --show -f disk 2>/dev/null) || skip "no loop device"
 	qemu-img create -q -f qcow2 a.qcow2 31M
 	qemu-io -c 'write -q -P 0x5a 1M 2M' -c 'write -q -z 5M 1M' -c 'write -q -P 7 4000k 512' a.qcow2
-	img convert -O raw a.qcow2 "$dev" && img convert -S 64k -O raw a.qcow2 "$dev"
+	img convert -O raw a.qcow2 "$dev" && img convert -S 64k -O raw a.qcow2 "$dev" || failed=1
+	qemu-img create -q -f qcow2 large.qcow2 33M
+	refused 1 "has 33554432 bytes" img convert -O raw large.qcow2 "$dev" || failed=1
 	losetup -d "$dev"
+	[ -z "$failed" ]
 	qemu-img convert -O raw a.qcow2 want
 	cmp -n $((31 << 20)) want disk
 	# What is behind the image's end is not its business.

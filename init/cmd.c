@@ -250,3 +250,14 @@ int cmd_put_json(const struct buf *b, struct err *e)
 	puts(buf_str(b));
 	return 0;
 }
+
+const char *cmd_shown(const char *s)
+{
+	static struct buf shown[8];
+	static unsigned next;
+	struct buf *b = &shown[next++ % (sizeof shown / sizeof shown[0])];
+
+	buf_done(b);
+	text_put_safe(b, s);
+	return b->oom ? "?" : buf_str(b);
+}

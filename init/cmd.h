@@ -83,6 +83,9 @@ int cmd_output_json(const char *value, bool *json, struct err *e) MUST_CHECK;
 
 struct buf;
 
+/* @s as a terminal may see it (text_put_safe); valid until eight more are asked for. */
+const char *cmd_shown(const char *s);
+
 /* Print a finished JSON text and a line end. -ENOMEM if parts of it were lost. */
 int cmd_put_json(const struct buf *b, struct err *e) MUST_CHECK;
 

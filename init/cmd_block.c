@@ -264,7 +264,7 @@ static void print_info(const char *disk, const struct fermata_block_info *i)
 	if (!i->id || i->ended) {
 		printf("No current block job for %s\n", disk);
 		if (i->error[0])
-			printf("The last %s failed: %s\n", fermata_job_name(i->op), i->error);
+			printf("The last %s failed: %s\n", fermata_job_name(i->op), cmd_shown(i->error));
 		return;
 	}
 	if (args.raw) {

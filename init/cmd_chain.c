@@ -18,13 +18,13 @@ static void print_image(const struct fermata_image *m, bool active)
 
 	text_fmt_size(m->capacity, capacity);
 	text_fmt_size(m->allocation, allocation);
-	printf("%s (%s", m->file, m->raw ? "raw" : "qcow2");
+	printf("%s (%s", cmd_shown(m->file), m->raw ? "raw" : "qcow2");
 	if (m->missing)
 		printf(", MISSING");
 	else
 		printf(", %s, %s on disk", capacity, allocation);
 	if (m->frozen)
-		printf(", frozen by %s", m->frozen->name);
+		printf(", frozen by %s", cmd_shown(m->frozen->name));
 	puts(active ? ", active)" : ")");
 }
 

@@ -95,7 +95,7 @@ static int run_create(int argc, char **argv, struct err *e)
 	progress_end();
 	if (rc < 0)
 		return rc;
-	printf("Domain snapshot %s created\n", s->name);
+	printf("Domain snapshot %s created\n", cmd_shown(s->name));
 	if (CONFIG_MEMORY && create_args.live)
 		printf("Taken %s\n", ways[fermata_live_way(vm)]);
 	if (CONFIG_MEMORY && fermata_pause_us(vm))
@@ -161,7 +161,7 @@ static int run_revert(int argc, char **argv, struct err *e)
 			    .force = revert_args.force, .verify = revert_args.verify, .keep_time = revert_args.no_sync, .keep = revert_args.keep },
 		    e) < 0)
 		return e->code;
-	printf("Domain snapshot %s reverted\n", name);
+	printf("Domain snapshot %s reverted\n", cmd_shown(name));
 	return 0;
 }
 
@@ -298,7 +298,7 @@ static int print_info(struct fermata_vm *vm, const struct fermata_snap *s, struc
 		vmstate += s->disks[i].vmstate;
 	clock_fmt_date(s->created, date);
 	text_fmt_size(vmstate, size);
-	printf("%-15s %s\n%-15s %s\n%-15s %s\n%-15s %s\n", "Name:", s->name, "Domain:", fermata_vm_name(vm), "Current:",
+	printf("%-15s %s\n%-15s %s\n%-15s %s\n%-15s %s\n", "Name:", cmd_shown(s->name), "Domain:", fermata_vm_name(vm), "Current:",
 		s == fermata_snap_current(vm) ? "yes" : "no", "State:", snap_state_word(s));
 	printf("%-15s %s\n%-15s %s\n%-15s %zu\n%-15s %zu\n%-15s %s\n", "Location:", fermata_snap_external(s) ? "external" : "internal", "Parent:",
 		parent ? parent->name : "-", "Children:", children, "Descendants:", descendants, "Metadata:", s->adopted ? "no" : "yes");
@@ -314,15 +314,15 @@ static int print_info(struct fermata_vm *vm, const struct fermata_snap *s, struc
 	if (s->machine[0])
 		printf("%-15s QEMU %s, %s\n", "Made with:", s->qemu, s->machine);
 	if (s->description[0])
-		printf("%-15s %s\n", "Description:", s->description);
+		printf("%-15s %s\n", "Description:", cmd_shown(s->description));
 	if (s->memory && s->memory[0])
-		printf("%-15s %s\n", "Memory:", s->memory);
+		printf("%-15s %s\n", "Memory:", cmd_shown(s->memory));
 	if (fermata_snap_instant(s))
-		printf("%-15s %s\n", "RAM:", s->ram);
+		printf("%-15s %s\n", "RAM:", cmd_shown(s->ram));
 	if (fermata_snap_instant(s) && s->ram_base && s->ram_base[0])
-		printf("%-15s %s\n", "RAM Base:", s->ram_base);
+		printf("%-15s %s\n", "RAM Base:", cmd_shown(s->ram_base));
 	for (size_t i = 0; i < s->n_disks; i++)
-		printf("%-15s %s %s\n", i ? "" : "Disks:", s->disks[i].disk, s->disks[i].file);
+		printf("%-15s %s %s\n", i ? "" : "Disks:", s->disks[i].disk, cmd_shown(s->disks[i].file));
 	putchar('\n');
 	return 0;
 }
@@ -369,7 +369,7 @@ static int run_current(int argc, char **argv, struct err *e)
 		return e->code;
 	if (CONFIG_XML && !current_args.name)
 		return snap_print_xml(vm, s, e);
-	puts(s->name);
+	puts(cmd_shown(s->name));
 	return 0;
 }
 
@@ -394,7 +394,7 @@ static int run_parent(int argc, char **argv, struct err *e)
 		return e->code;
 	if (!s->parent)
 		return err_set(e, -ENOENT, "%s: snapshot '%s' has no parent", argv[0], s->name);
-	puts(fermata_snap_by_id(vm, s->parent)->name);
+	puts(cmd_shown(fermata_snap_by_id(vm, s->parent)->name));
 	return 0;
 }
 

@@ -102,7 +102,7 @@ static void print_tree(const struct listing *l, const struct fermata_snap *s, bo
 	for (size_t i = 0; i < l->n; i++)
 		if (l->all[i]->parent == s->id)
 			last_child = l->all[i];
-	printf("%s%s%s\n", buf_str(indent), root ? "" : "+- ", s->name);
+	printf("%s%s%s\n", buf_str(indent), root ? "" : "+- ", cmd_shown(s->name));
 	if (!root)
 		buf_adds(indent, last ? "  " : "| ");
 	if (last_child)
@@ -206,7 +206,7 @@ static int run(int argc, char **argv, struct err *e)
 	if (json)
 		return print_json(&l, some, n, e);
 	for (size_t i = 0; args.name && i < n; i++)
-		puts(some[i]->name);
+		puts(cmd_shown(some[i]->name));
 	return args.name ? 0 : print_table(&l, some, n, e);
 }
 

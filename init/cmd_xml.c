@@ -8,7 +8,7 @@
 
 static void put_text(const char *s)
 {
-	for (; *s; s++)
+	for (s = cmd_shown(s); *s; s++)
 		switch (*s) {
 		case '<': fputs("&lt;", stdout); break;
 		case '>': fputs("&gt;", stdout); break;

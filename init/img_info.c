@@ -31,7 +31,7 @@ static void put_fact(struct json_out *w, const char *key, const char *value, boo
 		fputs("    ", stdout);
 		for (; *key; key++)
 			putchar(*key == '-' ? ' ' : *key);
-		printf(": %s\n", value);
+		printf(": %s\n", cmd_shown(value));
 	}
 }
 
@@ -69,7 +69,7 @@ static void put_bitmap(struct json_out *w, const struct qcow2_bitmap *b, unsigne
 		json_put_uint(w, "granularity", b->granularity);
 		json_obj_end(w);
 	} else {
-		printf("            name: %s\n            granularity: %" PRIu64 "\n", b->name, b->granularity);
+		printf("            name: %s\n            granularity: %" PRIu64 "\n", cmd_shown(b->name), b->granularity);
 	}
 }
 
@@ -146,7 +146,7 @@ static int print_human(const struct image *img, const struct qcow2_info *i, stru
 
 	text_fmt_size(img->size, size);
 	text_fmt_size(disk_usage(img), used);
-	printf("image: %s\nfile format: %s\n", img->path, img->format);
+	printf("image: %s\nfile format: %s\n", cmd_shown(img->path), img->format);
 	if (!img->foreign) /* the disk's size is in the metadata that nothing here reads */
 		printf("virtual size: %s (%" PRIu64 " bytes)\n", size, img->size);
 	printf("disk size: %s\n", used);
@@ -161,12 +161,12 @@ static int print_human(const struct image *img, const struct qcow2_info *i, stru
 		full = image_backing_path(img->path, i->backing);
 		if (!full)
 			return err_nomem(e, "print a backing file's name");
-		printf("backing file: %s", i->backing);
+		printf("backing file: %s", cmd_shown(i->backing));
 		if (strcmp(full, i->backing))
-			printf(" (actual path: %s)", full);
+			printf(" (actual path: %s)", cmd_shown(full));
 		putchar('\n');
 		if (i->backing_fmt)
-			printf("backing file format: %s\n", i->backing_fmt);
+			printf("backing file format: %s\n", cmd_shown(i->backing_fmt));
 	}
 	img_print_snaps(img->q);
 	puts("Format specific information:");

@@ -21,7 +21,7 @@ static void print_snap(const struct qcow2_snap *s)
 		(int)(s->vm_clock_ns / 1000000 % 1000));
 	if (s->icount != QCOW2_NO_ICOUNT)
 		snprintf(icount, sizeof icount, "%" PRId64, (int64_t)s->icount);
-	printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, date, clock, icount);
+	printf("%-9s %-16s %8s%20s%13s%11s\n", cmd_shown(s->id), cmd_shown(s->name), size, date, clock, icount);
 }
 
 void img_print_snaps(const struct qcow2 *q)

@@ -9,6 +9,7 @@
 #include "init/cmd.h"
 #include "lib/own.h"
 #include "lib/say.h"
+#include "lib/text.h"
 
 static const char *root = "";
 static const char *prefix = "fermata"; /* how what runs was called */
@@ -27,7 +28,7 @@ const char *cmd_prefix(void)
 /* The errors of `fermata img` are fermata's, those of a link named qemu-img are qemu-img's: scripts look for the name. */
 static int report(const char *who, const struct err *e)
 {
-	fprintf(stderr, "%s: %s%s%s\n", who, e->msg, e->hint[0] ? "; " : "", e->hint);
+	fprintf(stderr, "%s: %s%s%s\n", who, cmd_shown(e->msg), e->hint[0] ? "; " : "", cmd_shown(e->hint));
 	if (e->code <= ERR_EXIT(1) && e->code >= ERR_EXIT(255))
 		return ERR_EXIT(0) - e->code;
 	return e->code == ERR_USAGE ? usage_status : e->code == FERMATA_PENDING ? EXIT_PENDING : EXIT_FAILED;
@@ -49,6 +50,10 @@ static int run_command(const struct cmd *const *table, int argc, char **argv, st
 
 	if (!c)
 		return cmd_unknown(table, argv[0], e);
+	/* What cannot be said to QEMU, nor on record, is refused before anything is touched. Images alone are known by their bytes. */
+	for (int i = 1; i < argc && strcmp(argv[i], "--") && table == commands; i++)
+		if (!text_is_utf8(argv[i]))
+			return err_set(e, ERR_USAGE, "%s: '%s' is not UTF-8", c->name, argv[i]);
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
 		if (!strcmp(argv[i], "--help")) {
 			cmd_print_help(prefix, c);

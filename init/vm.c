@@ -17,7 +17,7 @@ static void notice(void *ctx, const char *vm, const char *text)
 	auto_buf struct buf b = { 0 };
 
 	(void)ctx;
-	buf_addf(&b, "fermata: %s: %s\n", vm, text);
+	buf_addf(&b, "fermata: %s: %s\n", vm, cmd_shown(text));
 	if (!b.oom)
 		say(b.p, b.n);
 }

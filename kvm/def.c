@@ -283,6 +283,10 @@ static int set_value(struct reading *r, const struct key *k, const char *s, stru
 
 	if (!*s)
 		return err_set(e, -EINVAL, "%s has no value", k->name);
+	if (!text_is_utf8(s)) {
+		err_set(e, -EINVAL, "%s '%s' is not UTF-8", k->name, s);
+		return err_hint(e, "QEMU's monitor knows no other names: rename the file or folder");
+	}
 	switch ((enum kind)k->kind) {
 	case ARGS:
 		return add_args(r->def, s, e);

@@ -679,6 +679,8 @@ static void put_quoted(struct buf *b, const char *s)
 			buf_adds(b, "\\ufffd");
 		else if (!run && ((unsigned char)*s < ' ' || *s == 0x7f))
 			buf_addf(b, "\\u%04x", (unsigned)*s);
+		else if (n == 2 && (unsigned char)*s == 0xc2 && (unsigned char)s[1] < 0xa0) /* C1: a terminal obeys it */
+			buf_addf(b, "\\u%04x", (unsigned char)s[1]);
 		else
 			buf_add(b, s, n);
 		s += skip;

@@ -27,7 +27,8 @@ void table_init(struct table *t, unsigned cols, const char *const head[])
 
 void table_cell(struct table *t, const char *s)
 {
-	buf_add(&t->text, s, strlen(s) + 1);
+	text_put_safe(&t->text, s);
+	buf_addc(&t->text, '\0');
 	t->n_cells++;
 }
 

@@ -192,3 +192,57 @@ void text_shell_quote(struct buf *b, const char *s)
 	}
 	buf_addc(b, '\'');
 }
+
+/* The bytes of the UTF-8 character that @p begins with, and its number; 0: it begins none. */
+static size_t utf8_char(const unsigned char *p, uint32_t *c)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+
+	if (n < 2) {
+		*c = *p;
+		return n;
+	}
+	*c = *p & (0xffu >> (n + 1));
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		*c = *c << 6 | (p[i] & 0x3f);
+	}
+	return *c < least[n] || *c > 0x10ffff || (*c >= 0xd800 && *c < 0xe000) ? 0 : n;
+}
+
+bool text_is_utf8(const char *s)
+{
+	uint32_t c;
+
+	for (size_t n; *s; s += n) {
+		n = utf8_char((const unsigned char *)s, &c);
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
+static bool is_control(uint32_t c)
+{
+	return c < ' ' || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+		(c >= 0x2066 && c <= 0x2069);
+}
+
+void text_put_safe(struct buf *b, const char *s)
+{
+	uint32_t c;
+
+	for (size_t n; *s; s += n) {
+		size_t is = utf8_char((const unsigned char *)s, &c);
+
+		n = is ? is : 1;
+		for (size_t i = 0; i < n; i++) {
+			if (!is || is_control(c))
+				buf_addf(b, "\\x%02x", (unsigned char)s[i]);
+			else
+				buf_addc(b, s[i]);
+		}
+	}
+}

@@ -42,6 +42,15 @@ unsigned text_distance(const char *a, const char *b);
 /* How many of @s's first @max bytes to keep, so that no character of several bytes (UTF-8) is cut. */
 size_t text_cut(const char *s, size_t max);
 
+/* Whether @s is UTF-8: no overlong forms, no surrogates. QMP, and so the record, can say nothing else. */
+bool text_is_utf8(const char *s);
+
+/*
+ * @s for a terminal: control characters (C0, DEL, C1), what turns the direction of writing, and bytes that are not UTF-8
+ * become \xNN. Names come from images, paths from strangers.
+ */
+void text_put_safe(struct buf *b, const char *s);
+
 /* @s for a POSIX shell: bare when harmless, else in single quotes. */
 void text_shell_quote(struct buf *b, const char *s);
 

@@ -128,3 +128,40 @@ swapped() {
 	qemu-img info -U "$i/v.qcow2" | grep -q '^backing file'
 	! has_open v "$SECRET"
 }
+
+@test "terminal: names out of an image are shown without control characters, one a line" {
+	local i=$FERMATA_ROOT/images how
+	qemu-img create -q -f qcow2 "$i/v.qcow2" 1M
+	qemu-img snapshot -c "$(printf 'x\033]0;title\007y')" "$i/v.qcow2"
+	qemu-img snapshot -c "$(printf 'a\nb')" "$i/v.qcow2"
+	qemu-img snapshot -c "$(printf 'c\302\2332J')" "$i/v.qcow2"
+	define v "$i/v.qcow2"
+	for how in "snapshot-list v" "snapshot-list v --name" "snapshot-list v --tree" "snapshot-list v --output json" \
+		"domblkchain v" "img snapshot -l $i/v.qcow2" "img info $i/v.qcow2" "img info --output json $i/v.qcow2"; do
+		"$FERMATA_BIN" $how >"$FERMATA_ROOT/out"
+		! LC_ALL=C grep -q $'[\001-\010\013-\037\177]\|\302[\200-\237]' "$FERMATA_ROOT/out"
+	done
+	[ "$("$FERMATA_BIN" snapshot-list v --name | wc -l)" = 3 ]
+	"$FERMATA_BIN" snapshot-dumpxml v "$(printf 'a\nb')" | grep -qF '<name>a\x0ab</name>'
+	refused 'no\x1b' "$FERMATA_BIN" img snapshot -d "$(printf 'no\033[2J')" "$i/v.qcow2" || \
+		! grep -q $'\033' "$FERMATA_ROOT/out"
+}
+
+@test "names: what is not UTF-8 is refused at the door, with nothing touched" {
+	local dir
+	dir=$FERMATA_ROOT/images/$(printf 'caf\351')
+	mkdir "$dir"
+	qemu-img create -q -f qcow2 "$dir/v.qcow2" 1M
+	qemu-img create -q -f qcow2 "$FERMATA_ROOT/images/w.qcow2" 1M
+	define v "$dir/v.qcow2"
+	refused "caf\xe9/v.qcow2' is not UTF-8" "$FERMATA_BIN" snapshot-create-as v one --disk-only
+	refused "is not UTF-8" "$FERMATA_BIN" start v --paused
+	[ "$(ls "$dir")" = v.qcow2 ]
+	define w "$FERMATA_ROOT/images/w.qcow2"
+	local status=0
+	"$FERMATA_BIN" snapshot-create-as w "$(printf 'caf\351')" --disk-only 2>"$FERMATA_ROOT/out" || status=$?
+	[ $status = 2 ] && grep -qF "caf\xe9' is not UTF-8" "$FERMATA_ROOT/out"
+	[ -z "$("$FERMATA_BIN" snapshot-list w --name)" ]
+	# Images by themselves are known by their bytes.
+	"$FERMATA_BIN" img resize "$dir/v.qcow2" 2M
+}

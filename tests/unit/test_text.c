@@ -269,6 +269,39 @@ static void cuts(void **state)
 		assert_int_equal(text_cut(t[i].s, t[i].max), t[i].n);
 }
 
+static void utf8_and_safe(void **state)
+{
+	static const struct {
+		const char *s, *safe;
+		bool utf8;
+	} t[] = {
+		{ "", "", true },
+		{ "plain text", "plain text", true },
+		{ "caf\u00e9 \u706b \U0001d110", "caf\u00e9 \u706b \U0001d110", true },
+		{ "x\033]0;title\007y", "x\\x1b]0;title\\x07y", true },
+		{ "a\nb\tc\177", "a\\x0ab\\x09c\\x7f", true },
+		{ "\302\2332J", "\\xc2\\x9b2J", true },
+		{ "\u202egnp", "\\xe2\\x80\\xaegnp", true },
+		{ "caf\351", "caf\\xe9", false },
+		{ "\xc0\xaf", "\\xc0\\xaf", false },
+		{ "\xe0\x80\x80", "\\xe0\\x80\\x80", false },
+		{ "\xed\xa0\x80", "\\xed\\xa0\\x80", false },
+		{ "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80", false },
+		{ "\xf0\x9d\x84", "\\xf0\\x9d\\x84", false },
+		{ "\xff", "\\xff", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		struct buf b = { 0 };
+
+		text_put_safe(&b, t[i].s);
+		assert_string_equal(buf_str(&b), t[i].safe);
+		assert_int_equal(text_is_utf8(t[i].s), t[i].utf8);
+		buf_done(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +312,7 @@ int main(void)
 		cmocka_unit_test(spans),
 		cmocka_unit_test(distances),
 		cmocka_unit_test(quotes),
+		cmocka_unit_test(utf8_and_safe),
 		cmocka_unit_test(cuts),
 	};
 

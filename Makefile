@@ -134,7 +134,7 @@ lib-y += engine/chain/trash.o engine/chain/users.o
 lib-y += engine/disks/disks.o engine/disks/node.o engine/disks/switch.o engine/disks/tags.o
 lib-y += engine/savevm/adopt.o engine/savevm/catalogue.o engine/savevm/delete.o engine/savevm/jobs.o
 lib-y += engine/savevm/native.o
-lib-y += engine/qemu/launch.o engine/qemu/life.o
+lib-y += engine/qemu/launch.o engine/qemu/opened.o engine/qemu/life.o
 lib-$(CONFIG_MEMORY) += engine/qemu/second.o engine/qemu/standby.o
 lib-$(CONFIG_MEMORY) += engine/memory/devices.o engine/memory/manifest.o engine/memory/memfile.o
 lib-$(CONFIG_MEMORY) += engine/memory/migrate.o engine/memory/ram.o engine/memory/ram_in.o engine/memory/ram_out.o
@@ -153,7 +153,7 @@ lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapsh
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
-lib-y += engine/block_flush.o engine/definition.o engine/open.o engine/opened.o engine/recover.o
+lib-y += engine/block_flush.o engine/definition.o engine/open.o engine/recover.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

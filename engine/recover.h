@@ -6,18 +6,9 @@
 
 #include "lib/err.h"
 
-struct chains;
 struct fermata_vm;
 struct mon_job;
 struct record_job;
-
-/* ---- opened.c ---- */
-
-/*
- * Whether QEMU, which was started on @c, has opened the images that were looked at and no more. Who may write to their
- * folder can put others in their place in between; the guest has not run by now. -EACCES: it has not.
- */
-int chains_opened(struct fermata_vm *vm, const struct chains *c, struct err *e) MUST_CHECK;
 
 /* ---- block_flush.c ---- */
 

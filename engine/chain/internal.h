@@ -2,6 +2,7 @@
 #ifndef ENGINE_CHAIN_INTERNAL_H
 #define ENGINE_CHAIN_INTERNAL_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include "engine/chain/chain.h"

@@ -17,4 +17,14 @@ struct fermata_vm;
 int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, struct err *e) MUST_CHECK;
 #define KILL_GRACE_MS 10000
 
+/* ---- opened.c ---- */
+
+struct chains;
+
+/*
+ * Whether QEMU, which was started on @c, has opened the images that were looked at and no more. Who may write to their
+ * folder can put others in their place in between; the guest has not run by now. -EACCES: it has not.
+ */
+int chains_opened(struct fermata_vm *vm, const struct chains *c, struct err *e) MUST_CHECK;
+
 #endif

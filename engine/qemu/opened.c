@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "engine/chain/chain.h"
-#include "engine/recover.h"
+#include "engine/qemu/internal.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/clock.h"

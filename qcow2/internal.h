@@ -309,6 +309,11 @@ int txn_write_done(struct qcow2 *q, struct err *e) MUST_CHECK;
  */
 int txn_commit(struct qcow2 *q, struct qhdr *nh, struct err *e) MUST_CHECK;
 
+/* The two halves of that: all but the header, flushed; then the header's sector. */
+int txn_prepare(struct qcow2 *q, struct qhdr *nh, struct err *e) MUST_CHECK;
+int txn_publish(struct qcow2 *q, const struct qhdr *nh, struct err *e) MUST_CHECK;
+int txn_publish_head(struct qcow2 *q, struct head *hd, struct err *e) MUST_CHECK;
+
 /* The same with extensions and backing name: @hd as for head_switch(), which makes the commit. */
 int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e) MUST_CHECK;
 

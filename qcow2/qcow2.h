@@ -140,6 +140,30 @@ int qcow2_snap_apply(struct qcow2 *q, unsigned index, struct err *e) MUST_CHECK;
 /* Delete snapshot @index; clusters that nothing else uses become free. */
 int qcow2_snap_delete(struct qcow2 *q, unsigned index, struct err *e) MUST_CHECK;
 
+/*
+ * The same in two halves, for who changes several images together: all that the new image needs is written beside the old
+ * one and flushed, and nothing refers to it yet; then one write to the header makes it the image. In between the handle is
+ * good for nothing else, and has to stay open.
+ */
+struct qcow2_change;
+int qcow2_snap_create_begin(struct qcow2 *q, const struct qcow2_snap_new *s, struct qcow2_change **out, struct err *e) MUST_CHECK;
+int qcow2_snap_apply_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e) MUST_CHECK;
+int qcow2_snap_delete_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e) MUST_CHECK;
+
+/* Either frees @c. A commit that fails leaves the old image, unless qcow2_is_lost(); qcow2_change_drop(): c may be NULL. */
+int qcow2_change_commit(struct qcow2_change *c, struct err *e) MUST_CHECK;
+void qcow2_change_drop(struct qcow2_change *c);
+
+/* The id of the snapshot that it creates; where the active layer's L1 table lies afterwards: never where it was. */
+const char *qcow2_change_id(const struct qcow2_change *c);
+uint64_t qcow2_change_l1(const struct qcow2_change *c);
+
+/* Where that table lies now. */
+uint64_t qcow2_l1_at(const struct qcow2 *q);
+
+/* The last commit failed in its last write, which may be on the disk or not. */
+bool qcow2_is_lost(const struct qcow2 *q);
+
 /* Bytes of the file that snapshot @index uses, and of these, what nothing else uses. */
 int qcow2_snap_space(struct qcow2 *q, unsigned index, uint64_t *used, uint64_t *alone, struct err *e) MUST_CHECK;
 

@@ -5,20 +5,37 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What an operation builds beside the image as it stands. */
-struct plan {
+/* What an operation builds beside the image as it stands: nothing there refers to it until the commit. */
+struct qcow2_change {
+	struct qcow2 *q;
 	struct qhdr nh;
 	bool content;              /* the active layer's content changes, and there are bitmaps */
+	struct head head;          /* ... then the whole header's first cluster is replaced */
+	struct qext ext[MAX_EXT];
+	uint8_t bitmaps[24];
 	uint64_t *l1;              /* new active L1, nh.l1_size entries; owned */
 	struct qcow2_snap *snaps;  /* new table, nh.n_snaps entries; the array is owned, strings stay the handle's */
+	struct qcow2_snap new;     /* create: its strings are owned until the commit */
+	struct qcow2_snap gone;    /* delete: its strings are the change's from the commit on */
 };
 
-static void plan_done(struct plan *p)
+static void snap_strings_free(struct qcow2_snap *s)
 {
-	free(p->l1);
-	free(p->snaps);
+	free(s->id);
+	free(s->name);
+	free(s->extra);
+	*s = (struct qcow2_snap){ 0 };
 }
-#define auto_plan __attribute__((cleanup(plan_done)))
+
+static void change_free(struct qcow2_change *c)
+{
+	if (!c)
+		return;
+	free(c->l1);
+	free(c->snaps);
+	snap_strings_free(&c->new);
+	free(c);
+}
 
 static int begin(struct qcow2 *q, const char *what, struct err *e)
 {
@@ -29,7 +46,7 @@ static int begin(struct qcow2 *q, const char *what, struct err *e)
 	return q_load_l1(q, e);
 }
 
-static int put_active(struct qcow2 *q, struct plan *p, struct err *e)
+static int put_active(struct qcow2 *q, struct qcow2_change *p, struct err *e)
 {
 	if (tree_put_l1(q, p->l1, p->nh.l1_size, &p->nh.l1_off, e) < 0)
 		return e->code;
@@ -37,33 +54,95 @@ static int put_active(struct qcow2 *q, struct plan *p, struct err *e)
 }
 
 /* The disk's content changes: what enabled bitmaps say of it has to as well. */
-static int commit_with_bitmaps(struct qcow2 *q, struct plan *p, struct err *e)
+static int refit_bitmaps(struct qcow2 *q, struct qcow2_change *c, struct err *e)
 {
-	struct qext ext[MAX_EXT];
-	struct head hd;
-	uint8_t x[24];
+	txn_head(q, &c->head, c->ext);
+	c->head.h = c->nh;
+	return bitmaps_refit(q, &c->head, c->ext, c->bitmaps, c->nh.size, true, e);
+}
 
-	txn_head(q, &hd, ext);
-	hd.h = p->nh;
-	if (bitmaps_refit(q, &hd, ext, x, p->nh.size, true, e) < 0 || txn_commit_head(q, &hd, e) < 0)
+/* All but the header's first sector is written and flushed. */
+static int change_ready(struct qcow2 *q, struct qcow2_change *c, struct err *e)
+{
+	if (c->content)
+		return refit_bitmaps(q, c, e) < 0 || txn_prepare(q, &c->head.h, e) < 0 ? e->code : 0;
+	return txn_prepare(q, &c->nh, e);
+}
+
+/* Commit; then the handle's own tables are the change's. */
+static int change_publish(struct qcow2 *q, struct qcow2_change *c, struct err *e)
+{
+	if ((c->content ? txn_publish_head(q, &c->head, e) : txn_publish(q, &c->nh, e)) < 0)
 		return e->code;
-	bitmaps_free(&q->bitmaps);
+	if (c->content)
+		bitmaps_free(&q->bitmaps);
+	free(q->l1);
+	q->l1 = take_ptr(&c->l1);
+	if (c->snaps) {
+		free(q->snaps);
+		q->snaps = take_ptr(&c->snaps);
+		q->snap_bytes = snaps_bytes(q->snaps, q->h.n_snaps);
+	}
+	c->new = (struct qcow2_snap){ 0 };
+	snap_strings_free(&c->gone);
 	return 0;
 }
 
-/* Commit; then the handle's own tables are the plan's. */
-static int publish(struct qcow2 *q, struct plan *p, struct err *e)
+static struct qcow2_change *change_new(struct qcow2 *q, struct err *e)
 {
-	if ((p->content ? commit_with_bitmaps(q, p, e) : txn_commit(q, &p->nh, e)) < 0)
+	struct qcow2_change *c = calloc(1, sizeof *c);
+
+	if (!c)
+		q_nomem(e);
+	else
+		*c = (struct qcow2_change){ .q = q, .nh = q->h };
+	return c;
+}
+
+/* @rc: of what built it. */
+static int change_built(struct qcow2_change *c, int rc, struct qcow2_change **out, struct err *e)
+{
+	if (rc < 0 || change_ready(c->q, c, e) < 0) {
+		txn_abort(c->q, e);
+		change_free(c);
 		return e->code;
-	free(q->l1);
-	q->l1 = take_ptr(&p->l1);
-	if (p->snaps) {
-		free(q->snaps);
-		q->snaps = take_ptr(&p->snaps);
-		q->snap_bytes = snaps_bytes(q->snaps, q->h.n_snaps);
 	}
+	*out = c;
 	return 0;
+}
+
+uint64_t qcow2_l1_at(const struct qcow2 *q)
+{
+	return q->h.l1_off;
+}
+
+bool qcow2_is_lost(const struct qcow2 *q)
+{
+	return q->lost;
+}
+
+uint64_t qcow2_change_l1(const struct qcow2_change *c)
+{
+	return c->nh.l1_off;
+}
+
+int qcow2_change_commit(struct qcow2_change *c, struct err *e)
+{
+	int rc = change_publish(c->q, c, e);
+
+	if (rc < 0)
+		rc = txn_abort(c->q, e);
+	change_free(c);
+	return rc;
+}
+
+void qcow2_change_drop(struct qcow2_change *c)
+{
+	struct err ignored = { 0 };
+
+	if (c)
+		txn_abort(c->q, &ignored);
+	change_free(c);
 }
 
 /* ---- create ---- */
@@ -133,7 +212,7 @@ static int share_l2(struct qcow2 *q, uint64_t *entry, uint8_t *buf, struct err *
 }
 
 /* The two L1 tables of the new image. VM state behind the disk's end is shared only if the snapshot has one. */
-static int create_share(struct qcow2 *q, struct plan *p, uint64_t *snap_l1, bool vm_state, struct err *e)
+static int create_share(struct qcow2 *q, struct qcow2_change *p, uint64_t *snap_l1, bool vm_state, struct err *e)
 {
 	uint64_t disk = q_l1_needed(q, q->h.size);
 	auto_free uint8_t *buf = malloc(q->cluster);
@@ -152,12 +231,11 @@ static int create_share(struct qcow2 *q, struct plan *p, uint64_t *snap_l1, bool
 	return 0;
 }
 
-static int create_plan(struct qcow2 *q, struct plan *p, struct qcow2_snap *s, struct err *e)
+static int create_plan(struct qcow2 *q, struct qcow2_change *p, struct qcow2_snap *s, struct err *e)
 {
 	size_t n = q->h.l1_size, had = q->h.n_snaps;
 	auto_free uint64_t *snap_l1 = calloc(n ? n : 1, 8);
 
-	p->nh = q->h;
 	p->nh.n_snaps++;
 	p->l1 = calloc(n ? n : 1, 8);
 	p->snaps = calloc(had + 1, sizeof *p->snaps);
@@ -173,20 +251,26 @@ static int create_plan(struct qcow2 *q, struct plan *p, struct qcow2_snap *s, st
 	return snaps_put(q, p->snaps, p->nh.n_snaps, &p->nh.snap_off, e);
 }
 
+int qcow2_snap_create_begin(struct qcow2 *q, const struct qcow2_snap_new *s, struct qcow2_change **out, struct err *e)
+{
+	struct qcow2_change *c;
+
+	if (create_allowed(q, s, e) < 0 || !(c = change_new(q, e)))
+		return e->code;
+	return change_built(c, snap_fill(q, s, &c->new, e) < 0 || create_plan(q, c, &c->new, e) < 0 ? e->code : 0, out, e);
+}
+
+const char *qcow2_change_id(const struct qcow2_change *c)
+{
+	return c->new.id ? c->new.id : "";
+}
+
 int qcow2_snap_create(struct qcow2 *q, const struct qcow2_snap_new *s, struct err *e)
 {
-	auto_plan struct plan p = { 0 };
-	struct qcow2_snap new = { 0 };
+	struct qcow2_change *c = NULL;
+	int rc = qcow2_snap_create_begin(q, s, &c, e);
 
-	if (create_allowed(q, s, e) < 0)
-		return e->code;
-	if (snap_fill(q, s, &new, e) < 0 || create_plan(q, &p, &new, e) < 0 || publish(q, &p, e) < 0) {
-		free(new.id);
-		free(new.name);
-		free(new.extra);
-		return txn_abort(q, e);
-	}
-	return 0;
+	return rc < 0 ? rc : qcow2_change_commit(c, e);
 }
 
 /* ---- apply ---- */
@@ -218,13 +302,12 @@ static int clear_flags(struct qcow2 *q, uint64_t *l1, size_t n, const uint64_t *
 	return 0;
 }
 
-static int apply_plan(struct qcow2 *q, struct plan *p, const struct qcow2_snap *s, struct err *e)
+static int apply_plan(struct qcow2 *q, struct qcow2_change *p, const struct qcow2_snap *s, struct err *e)
 {
 	uint64_t disk = q_l1_needed(q, s->disk_size);
 	auto_free uint64_t *from = NULL;
 	size_t n, used = s->l1_size < disk ? s->l1_size : (size_t)disk;
 
-	p->nh = q->h;
 	p->nh.size = s->disk_size;
 	p->content = q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS;
 	if (s->disk_size > INT64_MAX || disk > MAX_L1_BYTES / 8)
@@ -245,28 +328,34 @@ static int apply_plan(struct qcow2 *q, struct plan *p, const struct qcow2_snap *
 	return put_active(q, p, e);
 }
 
-int qcow2_snap_apply(struct qcow2 *q, unsigned index, struct err *e)
+int qcow2_snap_apply_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e)
 {
-	auto_plan struct plan p = { 0 };
+	struct qcow2_change *c;
 
 	if (begin(q, "apply a snapshot", e) < 0)
 		return e->code;
 	if (index >= q->h.n_snaps)
 		return err_set(e, -ENOENT, "cannot apply a snapshot: there is no entry %u", index);
-	if (apply_plan(q, &p, &q->snaps[index], e) < 0 || publish(q, &p, e) < 0)
-		return txn_abort(q, e);
-	return 0;
+	c = change_new(q, e);
+	return c ? change_built(c, apply_plan(q, c, &q->snaps[index], e), out, e) : e->code;
+}
+
+int qcow2_snap_apply(struct qcow2 *q, unsigned index, struct err *e)
+{
+	struct qcow2_change *c = NULL;
+	int rc = qcow2_snap_apply_begin(q, index, &c, e);
+
+	return rc < 0 ? rc : qcow2_change_commit(c, e);
 }
 
 /* ---- delete ---- */
 
-static int delete_plan(struct qcow2 *q, struct plan *p, unsigned index, struct err *e)
+static int delete_plan(struct qcow2 *q, struct qcow2_change *p, unsigned index, struct err *e)
 {
 	const struct qcow2_snap *s = &q->snaps[index];
 	auto_free uint64_t *gone = NULL;
 	size_t left = q->h.n_snaps - 1;
 
-	p->nh = q->h;
 	p->nh.n_snaps--;
 	p->l1 = malloc(q->h.l1_size ? q->h.l1_size * 8ull : 1);
 	p->snaps = malloc((left ? left : 1) * sizeof *p->snaps);
@@ -283,20 +372,25 @@ static int delete_plan(struct qcow2 *q, struct plan *p, unsigned index, struct e
 	return snaps_put(q, p->snaps, p->nh.n_snaps, &p->nh.snap_off, e);
 }
 
-int qcow2_snap_delete(struct qcow2 *q, unsigned index, struct err *e)
+int qcow2_snap_delete_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e)
 {
-	auto_plan struct plan p = { 0 };
-	struct qcow2_snap gone;
+	struct qcow2_change *c;
 
 	if (begin(q, "delete a snapshot", e) < 0)
 		return e->code;
 	if (index >= q->h.n_snaps)
 		return err_set(e, -ENOENT, "cannot delete a snapshot: there is no entry %u", index);
-	gone = q->snaps[index];
-	if (delete_plan(q, &p, index, e) < 0 || publish(q, &p, e) < 0)
-		return txn_abort(q, e);
-	free(gone.id);
-	free(gone.name);
-	free(gone.extra);
-	return 0;
+	c = change_new(q, e);
+	if (!c)
+		return e->code;
+	c->gone = q->snaps[index];
+	return change_built(c, delete_plan(q, c, index, e), out, e);
+}
+
+int qcow2_snap_delete(struct qcow2 *q, unsigned index, struct err *e)
+{
+	struct qcow2_change *c = NULL;
+	int rc = qcow2_snap_delete_begin(q, index, &c, e);
+
+	return rc < 0 ? rc : qcow2_change_commit(c, e);
 }

@@ -199,13 +199,16 @@ static int commit_tables(struct qcow2 *q, struct qhdr *nh, struct err *e)
 	return txn_write_done(q, e);
 }
 
-int txn_commit(struct qcow2 *q, struct qhdr *nh, struct err *e)
+int txn_prepare(struct qcow2 *q, struct qhdr *nh, struct err *e)
+{
+	return commit_tables(q, nh, e) < 0 || txn_barrier(q, e) < 0 ? e->code : 0;
+}
+
+int txn_publish(struct qcow2 *q, const struct qhdr *nh, struct err *e)
 {
 	size_t head = q->first_len < SECTOR ? q->first_len : SECTOR;
 	uint8_t sector[SECTOR] = { 0 };
 
-	if (commit_tables(q, nh, e) < 0 || txn_barrier(q, e) < 0)
-		return e->code;
 	memcpy(sector, q->first, head);
 	hdr_encode(nh, sector);
 	if (txn_put_sector(q, sector, head, e) < 0)
@@ -216,12 +219,22 @@ int txn_commit(struct qcow2 *q, struct qhdr *nh, struct err *e)
 	return 0;
 }
 
-int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e)
+int txn_commit(struct qcow2 *q, struct qhdr *nh, struct err *e)
 {
-	if (commit_tables(q, &hd->h, e) < 0 || head_switch(q, hd, e) < 0)
+	return txn_prepare(q, nh, e) < 0 ? e->code : txn_publish(q, nh, e);
+}
+
+int txn_publish_head(struct qcow2 *q, struct head *hd, struct err *e)
+{
+	if (head_switch(q, hd, e) < 0)
 		return e->code;
 	unpin(q);
 	return 0;
+}
+
+int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e)
+{
+	return commit_tables(q, &hd->h, e) < 0 ? e->code : txn_publish_head(q, hd, e);
 }
 
 void txn_head(const struct qcow2 *q, struct head *hd, struct qext *ext)

@@ -128,12 +128,40 @@ static int write_flushed(const char *path, const void *data, size_t n, mode_t mo
 	return 0;
 }
 
+/* The folder cannot be flushed: what a cut leaves is not known. The old file (@old; -1: there was none) goes back. */
+static int put_back(int old, const char *path, const char *tmp, mode_t mode, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+	struct stat st;
+	struct err also;
+	int rc;
+
+	if (old < 0) {
+		rc = unlink(path) < 0 ? err_sys(&also, errno, "cannot remove %s", path) : file_flush_name(path, &also);
+	} else {
+		char *p = fstat(old, &st) == 0 ? buf_room(&b, (size_t)st.st_size + 1) : NULL;
+
+		rc = !p ? err_nomem(&also, "replace a file") : io_read_full(old, p, (size_t)st.st_size, path, &also);
+		if (rc == 0 && (rc = write_flushed(tmp, p, (size_t)st.st_size, mode, &also)) == 0)
+			rc = rename(tmp, path) < 0 ? err_sys(&also, errno, "cannot replace %s", path) : file_flush_name(path, &also);
+	}
+	if (rc == 0)
+		return e->code;
+	unlink(tmp);
+	err_also(e, "and could not take it back: %s", also.msg);
+	e->code = -EINPROGRESS;
+	return e->code;
+}
+
 int file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
 {
 	auto_free char *tmp = str_fmt("%s.new", path);
+	auto_fd int old = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (!tmp)
 		return err_nomem(e, "replace a file");
+	if (old < 0 && errno != ENOENT && errno != ENOTDIR)
+		return err_sys(e, errno, "cannot open %s", path);
 	if (write_flushed(tmp, data, n, mode, e) < 0) {
 		unlink(tmp);
 		return e->code;
@@ -143,7 +171,7 @@ int file_replace(const char *path, const void *data, size_t n, mode_t mode, stru
 		unlink(tmp);
 		return e->code;
 	}
-	return file_flush_name(path, e);
+	return file_flush_name(path, e) < 0 ? put_back(old, path, tmp, mode, e) : 0;
 }
 
 int dir_make(const char *path, mode_t mode, struct err *e)

@@ -20,7 +20,8 @@ int file_read(const char *path, size_t max, struct buf *b, struct err *e) MUST_C
 /*
  * Replace @path by @n bytes of @data, with @mode: after a cut at any point there is the old file or the new one,
  * whole. A temporary file beside it is written and flushed, renamed over it, and the folder is flushed.
- * Commit point: the rename. On failure the old file stands and the temporary one is gone.
+ * Commit point: the rename. On failure the old file is there as before and the temporary one is gone; a rename that cannot
+ * be flushed is taken back. -EINPROGRESS: that failed too, and what is there, or will be after a cut, may be either.
  */
 int file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *e) MUST_CHECK;
 

@@ -1,6 +1,7 @@
 /* What a command that was cut off left behind: finished or undone by the next one. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/archive/archive.h"
 #include "engine/chain/chain.h"
@@ -18,6 +19,20 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int pending_again(struct fermata_vm *vm, struct err *e)
+{
+	vm->rec->pending.since_ns = now_ns();
+	return record_save(vm->rec, e);
+}
 
 /* The files that the record is about to name, whoever made them and however far that one came with flushing. */
 static int flush_made(const struct fermata_snap *s, struct err *e)
@@ -86,7 +101,7 @@ static int recover_delete(struct fermata_vm *vm, const char *name, struct err *e
 			vm_notice(vm, "%s", e->msg);
 			return 0;
 		}
-	} else if (remove_tags(vm, s, e) < 0 || remove_finish(vm, e) < 0) {
+	} else if (remove_tags(vm, s, NULL, e) < 0 || remove_finish(vm, e) < 0) {
 		return e->code;
 	}
 	vm_notice(vm, "snapshot-delete '%s' was cut off: it is now finished", name);
@@ -117,6 +132,44 @@ static int recover_revert_live(struct fermata_vm *vm, const char *name, struct e
 	return life_kill(vm, e);
 }
 
+/* It was cut off before it changed anything: forgotten. */
+static int forget_revert(struct fermata_vm *vm, const char *name, const char *why, struct err *e)
+{
+	if ((fermata_snap_external(vm->rec->pending.snap) ? revert_ext_undo(vm, e) : pending_end(vm, e)) < 0)
+		return e->code;
+	vm_notice(vm, "snapshot-revert to '%s' was cut off%s", name, why);
+	return 0;
+}
+
+/* The disks of a VM that is off: back to the snapshot, unless that would cost what was written since. */
+static int recover_revert_off(struct fermata_vm *vm, const char *name, bool was_alive, struct err *e)
+{
+	struct pending *p = &vm->rec->pending;
+	bool memory = p->snap->kind == FERMATA_CHECKPOINT_INTERNAL, untouched = false;
+
+	if (!p->live && native_untouched(vm, p, &untouched, e) < 0)
+		return e->code;
+	if (untouched)
+		return forget_revert(vm, name, " before it began: the disks are as they were", e);
+	if (p->live && !was_alive && native_written_since(p))
+		return forget_revert(vm, name, ", and the guest went on for long: the disks are as it left them", e);
+	if (fermata_snap_external(p->snap)) {
+		if (revert_ext_redo(vm, NULL, e) < 0)
+			return e->code;
+		vm_notice(vm, "snapshot-revert to '%s' was cut off: it is now finished", name);
+		return 0;
+	}
+	/* Some disks may be back at the snapshot: bring all of them there. */
+	if (native_apply(vm, p->snap, p->marks, e) < 0)
+		return e->code;
+	vm->rec->current = p->snap->id;
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	vm_notice(vm, "snapshot-revert to '%s' was cut off: the VM is off, every disk is at '%s'%s", name, name,
+		memory ? "; revert again to bring its memory back" : "");
+	return 0;
+}
+
 static int recover_revert(struct fermata_vm *vm, const char *name, struct err *e)
 {
 	const struct pending *p = &vm->rec->pending;
@@ -124,13 +177,9 @@ static int recover_revert(struct fermata_vm *vm, const char *name, struct err *e
 
 	if (CONFIG_MEMORY && p->snap->kind == FERMATA_CHECKPOINT_EXTERNAL)
 		return checkpoint_revert_recover(vm, e);
-	if (fermata_snap_external(p->snap)) {
-		if ((alive ? revert_ext_undo(vm, e) : revert_ext_redo(vm, e)) < 0)
-			return e->code;
-		vm_notice(vm, "snapshot-revert to '%s' was cut off: %s", name,
-			alive ? "the guest goes on where it was" : "it is now finished");
-		return 0;
-	}
+	/* Disks are taken back only when no QEMU has them. */
+	if (alive && !memory)
+		return forget_revert(vm, name, ": the guest goes on where it was", e);
 	if (alive) {
 		if (recover_revert_live(vm, name, e) < 0 || p->op == PENDING_NONE)
 			return p->op == PENDING_NONE ? 0 : e->code;
@@ -141,15 +190,7 @@ static int recover_revert(struct fermata_vm *vm, const char *name, struct err *e
 		vm_notice(vm, "snapshot-revert to '%s' was cut off: the disks are as they were before", name);
 		return 0;
 	}
-	/* Some disks may be back at the snapshot: bring all of them there. */
-	if (native_apply(vm, p->snap, e) < 0)
-		return e->code;
-	vm->rec->current = p->snap->id;
-	if (pending_end(vm, e) < 0)
-		return e->code;
-	vm_notice(vm, "snapshot-revert to '%s' was cut off: the VM is off, every disk is at '%s'%s", name, name,
-		memory ? "; revert again to bring its memory back" : "");
-	return 0;
+	return recover_revert_off(vm, name, alive, e);
 }
 
 int vm_recover(struct fermata_vm *vm, struct err *e)

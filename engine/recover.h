@@ -3,6 +3,7 @@
 #define ENGINE_RECOVER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "lib/err.h"
 
@@ -36,5 +37,11 @@ void recover_now(void *vm);
 
 /* The disks are about to change: no saved memory goes with them any more. Commit point: the record. */
 int saved_forget(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- recover.c ---- */
+
+/* What is pending goes on record once more, with what has been found out since. Nothing has been changed yet. */
+int pending_again(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+uint64_t now_ns(void);
 
 #endif

@@ -146,6 +146,10 @@ int qcow2_snap_delete(struct qcow2 *q, unsigned index, struct err *e) MUST_CHECK
  * good for nothing else, and has to stay open.
  */
 struct qcow2_change;
+
+/* What of that can be refused without a write: the image's marks, its tables, those of snapshot @index (-1: none). */
+int qcow2_snap_check(struct qcow2 *q, int index, struct err *e) MUST_CHECK;
+
 int qcow2_snap_create_begin(struct qcow2 *q, const struct qcow2_snap_new *s, struct qcow2_change **out, struct err *e) MUST_CHECK;
 int qcow2_snap_apply_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e) MUST_CHECK;
 int qcow2_snap_delete_begin(struct qcow2 *q, unsigned index, struct qcow2_change **out, struct err *e) MUST_CHECK;

@@ -111,6 +111,15 @@ static int change_built(struct qcow2_change *c, int rc, struct qcow2_change **ou
 	return 0;
 }
 
+int qcow2_snap_check(struct qcow2 *q, int index, struct err *e)
+{
+	auto_free uint64_t *l1 = NULL;
+
+	if (begin(q, "change its snapshots", e) < 0)
+		return e->code;
+	return index < 0 ? 0 : snap_load_l1(q, &q->snaps[index], &l1, e);
+}
+
 uint64_t qcow2_l1_at(const struct qcow2 *q)
 {
 	return q->h.l1_off;

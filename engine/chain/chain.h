@@ -9,6 +9,7 @@
 
 #include "kvm/def.h"
 #include "kvm/kvm.h"
+#include "lib/buf.h"
 #include "lib/err.h"
 
 struct fermata_snap;
@@ -51,8 +52,15 @@ int nvram_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUS
 int nvram_keep(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s);
 
-/* VM off: bring the copy back. */
-int nvram_apply(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+/* VM off: open and lock what the copy is brought back to; then bring it back. */
+struct nvram_change {
+	const char *path; /* NULL: there is nothing to do */
+	int fd;
+	struct buf text;
+};
+int nvram_open(struct fermata_vm *vm, const struct fermata_snap *s, struct nvram_change *c, struct err *e) MUST_CHECK;
+int nvram_write(struct nvram_change *c, struct err *e) MUST_CHECK;
+void nvram_close(struct nvram_change *c);
 
 /* ---- trash.c ---- */
 
@@ -204,7 +212,10 @@ int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct 
 /* In memory alone: the disks use the pending revert's overlays, it is current, what the present used may go. */
 int revert_ext_switch(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* The pending revert was cut off. With the guest still running: undo. With the VM off: redo. */
+/*
+ * The pending revert was cut off. Before any disk was changed: undo. With the VM off: redo. @n: the images as they were
+ * opened for it; NULL: they are opened here.
+ */
 int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- users.c ---- */

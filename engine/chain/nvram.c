@@ -13,7 +13,6 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/own.h"
 #include "qcow2/lock.h"
 
 #define NVRAM_MAX (64u << 20) /* bytes: more than any flash has */
@@ -48,21 +47,34 @@ void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s)
 		vm_notice(vm, "the guest was changing its nvram: what is kept is from right before the snapshot");
 }
 
-int nvram_apply(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int nvram_open(struct fermata_vm *vm, const struct fermata_snap *s, struct nvram_change *c, struct err *e)
 {
 	const char *to = vm->def->nvram;
-	auto_buf struct buf b = { 0 };
-	auto_fd int fd = -1;
 
+	*c = (struct nvram_change){ 0 };
 	if (!s->nvram || !to || vm->def->nvram_format != FORMAT_RAW)
 		return 0;
-	if (file_read(s->nvram, NVRAM_MAX, &b, e) < 0)
+	if (file_read(s->nvram, NVRAM_MAX, &c->text, e) < 0)
 		return err_at(e, "nvram");
-	/* In place, so that owner, mode and links stay: a revert that is cut off is done again. */
-	fd = open(to, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
+	c->path = to;
+	c->fd = open(to, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (c->fd < 0)
 		return err_sys(e, errno, "nvram: cannot open %s", to);
-	if (image_lock(fd, to, true, e) < 0 || io_write_full(fd, b.p, b.n, to, e) < 0)
+	return image_lock(c->fd, to, true, e) < 0 ? err_at(e, "nvram") : 0;
+}
+
+int nvram_write(struct nvram_change *c, struct err *e)
+{
+	/* In place, so that owner, mode and links stay: a revert that is cut off is done again. */
+	if (io_write_full(c->fd, c->text.p, c->text.n, c->path, e) < 0)
 		return err_at(e, "nvram");
-	return ftruncate(fd, (off_t)b.n) < 0 || fsync(fd) < 0 ? err_sys(e, errno, "nvram: cannot write %s", to) : 0;
+	return ftruncate(c->fd, (off_t)c->text.n) < 0 || fsync(c->fd) < 0 ? err_sys(e, errno, "nvram: cannot write %s", c->path) : 0;
+}
+
+void nvram_close(struct nvram_change *c)
+{
+	if (c->path && c->fd >= 0)
+		close(c->fd);
+	buf_done(&c->text);
+	*c = (struct nvram_change){ 0 };
 }

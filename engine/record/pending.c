@@ -1,9 +1,11 @@
 /* The pending operation: begun and ended on record. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/record/internal.h"
 #include "engine/record/record.h"
+#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
 
@@ -17,6 +19,7 @@ int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 	/* All but a restore, which may fail, change what the memory goes with. */
 	if (p.op != PENDING_RESTORE)
 		vm->rec->saved = 0;
+	vm->rec->pending.since_ns = now_ns();
 	if (record_save(vm->rec, e) < 0) {
 		/* Not on disk: nothing has begun. */
 		pending_clear(vm->rec);

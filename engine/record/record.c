@@ -1,5 +1,6 @@
 /* record.c */
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include "engine/fermata.h"
 #include "engine/record/internal.h"
 #include "engine/record/record.h"
+#include "kvm/def.h"
 #include "lib/err.h"
 #include "lib/json.h"
 #include "lib/own.h"
@@ -56,6 +58,25 @@ void write_boot(struct json_out *w, struct record_boot *b)
 		if (*boot_string(b, i))
 			json_put_str(w, boot_strings[i].key, *boot_string(b, i));
 	json_obj_end(w);
+}
+
+void write_marks(struct json_out *w, const struct pending *p)
+{
+	json_arr(w, "marks");
+	for (size_t i = 0; i < p->snap->n_disks && i < DEF_MAX_DISKS; i++) {
+		const struct pending_mark *m = &p->marks[i];
+
+		json_obj(w, NULL);
+		if (m->id[0]) {
+			json_put_str(w, "id", m->id);
+			json_put_uint(w, "date", m->date_s);
+			json_put_uint(w, "date-ns", m->date_ns);
+		}
+		if (m->l1)
+			json_put_uint(w, "l1", m->l1);
+		json_obj_end(w);
+	}
+	json_arr_end(w);
 }
 
 void pending_clear(struct record *r)

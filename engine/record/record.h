@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/fermata.h"
+#include "kvm/def.h"
 #include "lib/err.h"
 #include "monitor/monitor.h"
 
@@ -43,6 +44,20 @@ const char *instant_map(const struct fermata_snap *s);
 enum pending_op { PENDING_NONE, PENDING_CREATE, PENDING_DELETE, PENDING_REVERT, PENDING_SAVE, PENDING_RESTORE,
 	PENDING_IMPORT };
 
+/*
+ * How what a pending operation makes in one image is known again; a name alone would be anybody's.
+ *
+ * @id, @date_s, @date_ns: of the internal snapshot that it creates ("": it creates none). Live, QEMU chooses the time: then
+ *                         it is the earliest, and @date_ns PENDING_ABOUT.
+ * @l1:                    apply: where the active layer's L1 table lies once the snapshot is applied; 0: not known
+ */
+struct pending_mark {
+	char id[24];
+	uint32_t date_s, date_ns;
+	uint64_t l1;
+};
+#define PENDING_ABOUT UINT32_MAX
+
 /* What was about to be done when the record was last written: enough to finish or to undo it. */
 struct pending {
 	enum pending_op op;
@@ -53,6 +68,8 @@ struct pending {
 	                              save, restore: its memory file and machine;
 	                              import: what it becomes, with the overlays that disks without an image get */
 	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
+	uint64_t since_ns; /* the clock's time when it went on record */
+	struct pending_mark marks[DEF_MAX_DISKS]; /* of the disks of @snap, in their order */
 };
 
 /* A block job of QEMU's: it may outlive the command that started it, and even its QEMU. One for each disk. */
@@ -121,7 +138,10 @@ int record_load(const char *path, struct record **out, struct err *e) MUST_CHECK
 /* An empty one in the place of the record at @path, which cannot be read. */
 int record_none(const char *path, struct record **out, struct err *e) MUST_CHECK;
 
-/* Write it whole. Commit point: the rename in file_replace(). */
+/*
+ * Write it whole. Commit point: the rename in file_replace(). On failure the old record is there; FERMATA_PENDING: it may be
+ * either, and the next command goes by what it finds.
+ */
 int record_save(struct record *r, struct err *e) MUST_CHECK;
 
 /* ---- record.c ---- */

@@ -1,5 +1,6 @@
 /* state.json: the record read and written. */
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include "engine/fermata.h"
 #include "engine/record/internal.h"
 #include "engine/record/record.h"
+#include "kvm/def.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
@@ -98,6 +100,7 @@ static int read_snap(const struct json *o, struct fermata_snap **out, struct err
 static int read_pending(const struct json *o, struct record *r, struct err *e)
 {
 	unsigned op;
+	size_t n = 0;
 
 	if (!o)
 		return 0;
@@ -108,6 +111,17 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 		return err_at(e, "pending");
 	r->pending.op = (enum pending_op)op;
 	r->pending.keep_time = json_bool(json_get(o, "keep-time"), false);
+	r->pending.since_ns = json_uint(json_get(o, "since-ns"), 0);
+	json_each(m, json_get(o, "marks")) {
+		struct pending_mark *to = &r->pending.marks[n++];
+
+		if (n > DEF_MAX_DISKS)
+			return err_set(e, -EPROTO, "pending: more marks than a VM can have disks");
+		snprintf(to->id, sizeof to->id, "%s", json_str(json_get(m, "id"), ""));
+		to->date_s = (uint32_t)json_uint(json_get(m, "date"), 0);
+		to->date_ns = (uint32_t)json_uint(json_get(m, "date-ns"), 0);
+		to->l1 = json_uint(json_get(m, "l1"), 0);
+	}
 	return 0;
 }
 
@@ -372,6 +386,8 @@ int record_save(struct record *r, struct err *e)
 		if (r->pending.keep_time)
 			json_put_bool(&w, "keep-time", true);
 		json_put_uint(&w, "replaces", r->pending.replaces);
+		json_put_uint(&w, "since-ns", r->pending.since_ns);
+		write_marks(&w, &r->pending);
 		write_snap(&w, "snapshot", r->pending.snap);
 		json_obj_end(&w);
 	}
@@ -385,7 +401,14 @@ int record_save(struct record *r, struct err *e)
 	buf_addc(&b, '\n');
 	if (buf_check(&b, "write the commit record", e) < 0)
 		return e->code;
-	return file_replace(r->path, b.p, b.n, 0600, e);
+	if (file_replace(r->path, b.p, b.n, 0600, e) == 0)
+		return 0;
+	if (e->code == -EINPROGRESS) {
+		/* Whoever says "failed" now promises what may not be so. */
+		e->code = FERMATA_PENDING;
+		err_hint(e, "whether the record has it is not known; the next command goes by what it finds there");
+	}
+	return e->code;
 }
 
 const char *record_pending(const struct record *r)

@@ -4,6 +4,7 @@
 
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
+#include "engine/record/record.h"
 #include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
@@ -36,7 +37,7 @@ static int remove_live(struct fermata_vm *vm, const struct fermata_snap *s, stru
 	return who_has(&ds, s) ? err_set(e, -EREMOTEIO, "QEMU says that it deleted '%s', but it is still there", s->name) : 0;
 }
 
-int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, const struct pending_mark *marks, struct err *e)
 {
 	size_t j = 0;
 
@@ -44,5 +45,5 @@ int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, struct err 
 		j++;
 	if (j == s->n_disks)
 		return 0;
-	return vm_alive(vm) ? remove_live(vm, s, e) : native_delete(vm, s, e);
+	return vm_alive(vm) ? remove_live(vm, s, e) : native_delete(vm, s, marks, e);
 }

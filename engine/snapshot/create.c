@@ -15,6 +15,7 @@
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
+#include "kvm/def.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -199,12 +200,15 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 }
 
 /* Off: nobody looks on, so disk after disk will do. */
-static int create_off(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+static int create_off(struct fermata_vm *vm, struct plan *p, const struct fermata_snap *s, struct err *e)
 {
-	return native_create(vm, s, e) < 0 ? e->code : overlays_make(vm, s, NULL, NULL, e);
+	int rc = native_commit(&p->off, e);
+
+	native_done(&p->off);
+	return rc < 0 ? rc : overlays_make(vm, s, NULL, NULL, e);
 }
 
-static int take(struct fermata_vm *vm, const struct plan *p, const struct fermata_snap *s, struct err *e)
+static int take(struct fermata_vm *vm, struct plan *p, const struct fermata_snap *s, struct err *e)
 {
 	if (CONFIG_MEMORY && p->file)
 		return checkpoint_take(vm, &p->ds, s, e);
@@ -212,7 +216,7 @@ static int take(struct fermata_vm *vm, const struct plan *p, const struct fermat
 		return savevm_run(vm, SAVEVM_SAVE, s, &p->ds, p->on, p->vmstate, e);
 	if (nvram_keep(vm, s, e) < 0)
 		return e->code;
-	return p->live ? diskshot_live(vm, &p->ds, s, p->c->quiesce ? p->c->freeze_ms : 0, e) : create_off(vm, s, e);
+	return p->live ? diskshot_live(vm, &p->ds, s, p->c->quiesce ? p->c->freeze_ms : 0, e) : create_off(vm, p, s, e);
 }
 
 static int carry_out(struct fermata_vm *vm, struct plan *p, struct err *e)
@@ -220,8 +224,10 @@ static int carry_out(struct fermata_vm *vm, struct plan *p, struct err *e)
 	struct fermata_snap *s = vm->rec->pending.snap;
 	bool ran = s->state == FERMATA_SNAP_RUNNING || (s->state == FERMATA_SNAP_DISK && p->running), whole;
 
-	if (take(vm, p, s, e) < 0)
+	if (take(vm, p, s, e) < 0) {
+		native_done(&p->off);
 		return fail(vm, ran, e);
+	}
 	/* Overlays alone: the transaction has been answered, and there is nothing to ask. */
 	whole = p->live && !p->memory && !p->on;
 	if (!whole) {
@@ -241,6 +247,30 @@ static int carry_out(struct fermata_vm *vm, struct plan *p, struct err *e)
 	return 0;
 }
 
+static bool highest_id(void *ctx, const struct tag *t)
+{
+	uint64_t *max = ctx, id = strtoull(t->id, NULL, 10);
+
+	*max = id > *max ? id : *max;
+	return true;
+}
+
+/* QEMU chooses the ids: one more than the highest. The time is about now. */
+static void mark_live(const struct plan *p, const struct fermata_snap *s, struct pending_mark *marks)
+{
+	for (size_t j = 0; j < s->n_disks && j < DEF_MAX_DISKS; j++) {
+		size_t i = disk_index(&p->ds, s->disks[j].disk);
+		uint64_t max = 0;
+
+		if (s->disks[j].external || i == p->ds.n)
+			continue;
+		disk_tags(&p->ds.d[i], highest_id, &max);
+		snprintf(marks[j].id, sizeof marks[j].id, "%llu", (unsigned long long)max + 1);
+		marks[j].date_s = (uint32_t)time(NULL);
+		marks[j].date_ns = PENDING_ABOUT;
+	}
+}
+
 static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
 {
 	struct pending pending = { .op = PENDING_CREATE, .live = p->live };
@@ -257,6 +287,12 @@ static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
 	}
 	vm->rec->next_id = pending.snap->id + 1;
 	pending.run = p->running;
+	if (!p->live && native_begin(vm, NATIVE_CREATE, pending.snap, pending.marks, &p->off, e) < 0) {
+		snap_free(pending.snap);
+		return e->code;
+	}
+	if (p->live)
+		mark_live(p, pending.snap, pending.marks);
 	return pending_begin(vm, pending, e) < 0 ? e->code : carry_out(vm, p, e);
 }
 
@@ -285,6 +321,7 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 	}
 	snprintf(second, sizeof second, "%lld", (long long)time(NULL));
 	rc = create(vm, &p, e);
+	native_done(&p.off);
 	disks_done(&p.ds);
 	vm_ask_anew(vm);
 	if (rc < 0)

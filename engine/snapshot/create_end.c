@@ -77,7 +77,7 @@ int create_is_whole(struct fermata_vm *vm, bool *whole, struct err *e)
 		if (disks_look(vm, &ds, e) < 0)
 			return e->code;
 		read_new_tags(vm, &ds, whole);
-		if (*whole && !vm_alive(vm) && native_complete(vm, s, whole, e) < 0)
+		if (*whole && !vm_alive(vm) && native_complete(vm, s, vm->rec->pending.marks, whole, e) < 0)
 			return e->code;
 	}
 	if (CONFIG_MEMORY && *whole && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
@@ -133,7 +133,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 		savevm_dismiss(vm, SAVEVM_SAVE, s->id);
 	if (!old)
 		return 0;
-	return remove_tags(vm, old, e) < 0 ? e->code : remove_finish(vm, e);
+	return remove_tags(vm, old, NULL, e) < 0 ? e->code : remove_finish(vm, e);
 }
 
 /* Nothing was ever written to them: out of QEMU with them, and away. */
@@ -155,7 +155,7 @@ int create_undo(struct fermata_vm *vm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 
-	if (remove_tags(vm, s, e) < 0 || drop_overlays(vm, s, e) < 0)
+	if (remove_tags(vm, s, vm->rec->pending.marks, e) < 0 || drop_overlays(vm, s, e) < 0)
 		return e->code;
 	/* QEMU keeps the memory that it wrote before it failed allocated: given back when the VM is off. */
 	if (s->nvram && overlay_remove(s->nvram, e) < 0)

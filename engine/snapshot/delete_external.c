@@ -226,7 +226,7 @@ int remove_ext_redo(struct fermata_vm *vm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 
-	if ((vm_alive(vm) ? remove_tags(vm, s, e) : native_delete(vm, s, e)) < 0)
+	if ((vm_alive(vm) ? remove_tags(vm, s, NULL, e) : native_delete(vm, s, NULL, e)) < 0)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks;) {
 		if (!s->disks[j].external) {

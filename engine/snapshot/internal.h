@@ -8,13 +8,13 @@
 
 #include "engine/disks/disks.h"
 #include "engine/snapshot/snapshot.h"
+#include "engine/vm/vm.h"
 #include "lib/err.h"
 
 struct fermata_create;
 struct fermata_diskspec;
 struct fermata_revert;
 struct fermata_snap;
-struct fermata_vm;
 struct plan;
 
 /* ---- delete_external.c ---- */
@@ -64,6 +64,7 @@ struct plan {
 	uint32_t external; /* disks with an external one */
 	size_t vmstate;    /* the disk that carries the memory */
 	struct disks ds;
+	struct native off; /* VM off: the images, open for what becomes of them */
 };
 
 #endif

@@ -121,7 +121,7 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 	uint64_t snap = p->snap->id;
 	bool run = p->run;
 
-	if (!p->live && (!guard || remove_tags(vm, guard, e) < 0))
+	if (!p->live && (!guard || remove_tags(vm, guard, p->marks, e) < 0))
 		return guard ? e->code : err_nomem(e, "revert");
 	if (settle_state(vm, run, e) < 0)
 		return e->code;
@@ -137,14 +137,15 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 
 int revert_undo(struct fermata_vm *vm, struct err *e)
 {
-	auto_snap struct fermata_snap *guard = guard_of(vm->rec->pending.snap);
+	struct pending *p = &vm->rec->pending;
+	auto_snap struct fermata_snap *guard = guard_of(p->snap);
 	bool whole;
 
 	if (!guard)
 		return err_nomem(e, "undo a revert");
 	/* Only when every disk has the guard can a load have begun. */
-	if (native_complete(vm, guard, &whole, e) < 0 || (whole && native_apply(vm, guard, e) < 0) ||
-		native_delete(vm, guard, e) < 0)
+	if (native_complete(vm, guard, p->marks, &whole, e) < 0 || (whole && native_apply_marked(vm, guard, p->marks, e) < 0) ||
+		native_delete(vm, guard, p->marks, e) < 0)
 		return e->code;
 	return pending_end(vm, e);
 }
@@ -180,25 +181,31 @@ int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks 
 }
 
 /* Off: the present is kept under the guard until the checkpoint has loaded. */
-static int load_off(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
+static int load_off(struct fermata_vm *vm, struct pending p, bool force, struct err *e)
 {
+	const struct fermata_snap *s = p.snap;
 	auto_snap struct fermata_snap *guard = guard_of(s);
+	auto_native struct native n = { 0 };
 	auto_disks struct disks ds = { 0 };
 	const struct kvm_caps *caps;
 	const char *machine;
 	struct err also;
 	uint32_t on;
 	size_t vmstate = 0;
+	int rc;
 
-	if (!guard)
-		return err_nomem(e, "revert");
-	if (vm_caps(vm, &caps, e) == 0) {
-		machine = s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL;
-		if (native_create(vm, guard, e) == 0 && life_launch(vm, machine, false, NULL, e) == 0 &&
-			check_disks(vm, s, force, &ds, &on, &vmstate, e) == 0 &&
-			savevm_run(vm, SAVEVM_LOAD, s, &ds, on, vmstate, e) == 0)
-			return revert_finish(vm, e) < 0 ? pending(e) : 0;
+	if (!guard || vm_caps(vm, &caps, e) < 0 || native_begin(vm, NATIVE_CREATE, guard, p.marks, &n, e) < 0) {
+		snap_free(p.snap);
+		return guard ? e->code : err_nomem(e, "revert");
 	}
+	if (pending_begin(vm, p, e) < 0)
+		return e->code;
+	machine = s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL;
+	rc = native_commit(&n, e);
+	native_done(&n);
+	if (rc == 0 && life_launch(vm, machine, false, NULL, e) == 0 && check_disks(vm, s, force, &ds, &on, &vmstate, e) == 0 &&
+		savevm_run(vm, SAVEVM_LOAD, s, &ds, on, vmstate, e) == 0)
+		return revert_finish(vm, e) < 0 ? pending(e) : 0;
 	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || revert_undo(vm, &also) < 0) {
 		err_also(e, "and could not undo: %s", also.msg);
 		return pending(e);
@@ -206,14 +213,29 @@ static int load_off(struct fermata_vm *vm, const struct fermata_snap *s, bool fo
 	return e->code;
 }
 
-/* Disks only: the VM is off before and, unless asked otherwise, after. */
-static int apply_disks(struct fermata_vm *vm, const struct fermata_revert *r, struct err *e)
+/*
+ * Disks only: the VM is off before and, unless asked otherwise, after. What its QEMU has open can be locked only when that
+ * has ended; nothing is on record and nothing changed before all of it is.
+ */
+static int apply_disks(struct fermata_vm *vm, struct pending p, const struct fermata_revert *r, struct err *e)
 {
-	if (vm_alive(vm) && life_kill(vm, e) < 0)
-		return pending(e);
-	if (native_apply(vm, vm->rec->pending.snap, e) < 0)
-		return pending(e);
-	vm->rec->current = vm->rec->pending.snap->id;
+	auto_native struct native n = { 0 };
+	bool alive = vm_alive(vm);
+	struct err also;
+	int rc;
+
+	if ((alive && (native_check(p.snap, e) < 0 || life_kill(vm, e) < 0)) ||
+		native_begin(vm, NATIVE_APPLY, p.snap, p.marks, &n, e) < 0) {
+		snap_free(p.snap);
+		return alive && !vm_alive(vm) ? err_also(e, "the VM is off, its disks are as they were") : e->code;
+	}
+	if (pending_begin(vm, p, e) < 0)
+		return e->code;
+	rc = native_commit(&n, e);
+	native_done(&n);
+	if (rc < 0)
+		return n.touched || pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	vm->rec->current = p.snap->id;
 	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
 	if (pending_end(vm, e) < 0)
 		return pending(e);
@@ -257,9 +279,9 @@ int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	p.snap = part_of(s, &ds, on);
 	if (!p.snap)
 		return err_nomem(e, "revert");
-	if (pending_begin(vm, p, e) < 0)
-		return e->code;
 	if (!memory)
-		return apply_disks(vm, r, e);
-	return alive ? load_guarded(vm, p.snap, &ds, on, vmstate, ran, e) : load_off(vm, p.snap, r->force, e);
+		return apply_disks(vm, p, r, e);
+	if (!alive)
+		return load_off(vm, p, r->force, e);
+	return pending_begin(vm, p, e) < 0 ? e->code : load_guarded(vm, p.snap, &ds, on, vmstate, ran, e);
 }

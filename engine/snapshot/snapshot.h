@@ -9,6 +9,7 @@
 
 struct fermata_snap;
 struct fermata_vm;
+struct native;
 
 /* ---- create_end.c ---- */
 
@@ -59,7 +60,7 @@ int remove_ext_redo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- revert_external.c ---- */
 
-int revert_ext_redo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+int revert_ext_redo(struct fermata_vm *vm, struct native *n, struct err *e) MUST_CHECK;
 
 /* ---- revert_internal.c ---- */
 

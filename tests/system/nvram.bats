@@ -94,6 +94,10 @@ each_kind() {
 	inject fsync 1 snapshot-revert w a
 	is_pending w
 	fermata recover w
+	has 2
+	inject fsync 2 snapshot-revert w a
+	is_pending w
+	fermata recover w
 	has 1
 	inject fsync 1 snapshot-create-as w b
 	fermata recover w

@@ -153,7 +153,7 @@ lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapsh
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
-lib-y += engine/block_flush.o engine/definition.o engine/open.o engine/recover.o
+lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/open.o engine/recover.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

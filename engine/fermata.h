@@ -64,6 +64,15 @@ int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access acc
 	struct fermata_vm **out, struct err *e) MUST_CHECK;
 void fermata_vm_close(struct fermata_vm *vm);
 
+/* An operation on record, under way or cut off: "snapshot-revert", and @of what: "golden". False: there is none. */
+bool fermata_vm_pending(const struct fermata_vm *vm, const char **what, const char **of);
+
+/*
+ * Give up what is pending and cannot go on; @vm is opened with FERMATA_STEER, and off. Notices say what that costs; without
+ * @yes that is all. Images that hold data are not removed. -ECANCELED: not @yes. Commit point: the record.
+ */
+int fermata_abandon(struct fermata_vm *vm, bool yes, struct err *e) MUST_CHECK;
+
 /* What is wrong with the VM's definition or record although it could be opened; NULL: nothing. Borrowed. */
 const struct err *fermata_vm_trouble(const struct fermata_vm *vm);
 

@@ -225,9 +225,18 @@ int vm_recover(struct fermata_vm *vm, struct err *e)
 		break;
 	}
 	if (rc < 0) {
+		if (vm->rec->pending.op != PENDING_NONE)
+			err_at(e, "%s%s%s%s", record_pending(vm->rec), name ? " '" : "", name ? name : "", name ? "'" : "");
 		err_at(e, "cannot recover what the last command left");
 		e->code = FERMATA_PENDING;
-		err_hint(e, "the record keeps it; the next command tries again");
+		err_hint(e, "the record keeps it; the next command tries again, 'fermata recover --abandon %s' gives it up", vm->name);
 	}
 	return rc < 0 ? e->code : 0;
+}
+
+bool fermata_vm_pending(const struct fermata_vm *vm, const char **what, const char **of)
+{
+	*what = record_pending(vm->rec);
+	*of = vm->rec->pending.snap ? vm->rec->pending.snap->name : "";
+	return vm->rec->pending.op != PENDING_NONE;
 }

@@ -46,6 +46,7 @@ static void look_at(struct fermata *host, const char *name, struct listed *l)
 		l->state = "unknown";
 	else
 		l->state = trouble && !l->st.pid ? "damaged record" : fermata_state_name(l->st.state);
+	vm_tell_pending(vm);
 	fermata_vm_close(vm);
 }
 
@@ -207,7 +208,7 @@ static int do_reboot(struct fermata_vm *vm, struct err *e)
 static int run_reboot(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "reboot", do_reboot, e);
+	return vm_steer(argv[0], "reboot", do_reboot, e);
 }
 
 const struct cmd cmd_reboot = { "reboot", "VM", "domain", "ask the guest to reboot", NULL, reboot_opts, 1, 1, run_reboot };
@@ -249,7 +250,7 @@ static int do_reset(struct fermata_vm *vm, struct err *e)
 static int run_reset(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "reset", do_reset, e);
+	return vm_steer(argv[0], "reset", do_reset, e);
 }
 
 const struct cmd cmd_reset = { "reset", "VM", "domain", "reset the machine, as its button does", NULL, NULL, 1, 1, run_reset };
@@ -265,7 +266,7 @@ static int do_suspend(struct fermata_vm *vm, struct err *e)
 static int run_suspend(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "suspend", do_suspend, e);
+	return vm_steer(argv[0], "suspend", do_suspend, e);
 }
 
 const struct cmd cmd_suspend = { "suspend", "VM", "domain", "stop the guest where it is", NULL, NULL, 1, 1, run_suspend };
@@ -281,7 +282,7 @@ static int do_resume(struct fermata_vm *vm, struct err *e)
 static int run_resume(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "resume", do_resume, e);
+	return vm_steer(argv[0], "resume", do_resume, e);
 }
 
 const struct cmd cmd_resume = { "resume", "VM", "domain", "let a suspended guest go on", NULL, NULL, 1, 1, run_resume };
@@ -336,7 +337,7 @@ static int do_freeze(struct fermata_vm *vm, struct err *e)
 static int run_freeze(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return vm_do(argv[0], "domfsfreeze", do_freeze, e);
+	return vm_steer(argv[0], "domfsfreeze", do_freeze, e);
 }
 
 const struct cmd cmd_domfsfreeze = { "domfsfreeze", "VM", "domain", "freeze the guest's file systems",
@@ -362,12 +363,32 @@ const struct cmd cmd_domfsthaw = { "domfsthaw", "VM", "domain", "thaw the guest'
 
 /* ---- recover ------------------------------------------------------------------------------------------------------- */
 
+static struct {
+	bool abandon, yes;
+} recover_args;
+static const struct opt recover_opts[] = {
+	{ 0, "abandon", NULL, "give up what is pending and cannot go on, once --yes is said", OPT_FLAG(&recover_args.abandon) },
+	{ 0, "yes", NULL, "with --abandon: do it; without, what it costs is said", OPT_FLAG(&recover_args.yes) },
+	{ 0 },
+};
+
+static int abandon(const char *name, struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+
+	if (!name)
+		return err_set(e, ERR_USAGE, "--abandon needs the name of the VM");
+	return vm_get(name, FERMATA_STEER, "recover", &vm, e) < 0 ? e->code : fermata_abandon(vm, recover_args.yes, e);
+}
+
 static int run_recover(int argc, char **argv, struct err *e)
 {
 	auto_host struct fermata *host = NULL;
 	auto_free char *names = NULL;
 	struct err last = { 0 };
 
+	if (recover_args.abandon || recover_args.yes)
+		return recover_args.abandon ? abandon(argc ? argv[0] : NULL, e) : err_set(e, ERR_USAGE, "--yes goes with --abandon");
 	if (argc) {
 		auto_vm struct fermata_vm *vm = NULL;
 
@@ -393,4 +414,4 @@ static int run_recover(int argc, char **argv, struct err *e)
 }
 
 const struct cmd cmd_recover = { "recover", "[VM]", "domain", "finish or undo what a command that was cut off left",
-	"Every command that changes a VM does this first; without VM: for all of them.\n", NULL, 0, 1, run_recover };
+	"Every command that changes a VM does this first; without VM: for all of them.\n", recover_opts, 0, 1, run_recover };

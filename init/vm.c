@@ -5,6 +5,8 @@
 
 #include "init/cmd.h"
 #include "lib/buf.h"
+#include "lib/file.h"
+#include "lib/own.h"
 #include "lib/say.h"
 #include "lib/text.h"
 
@@ -51,6 +53,18 @@ void host_put(struct fermata **host)
 	*host = NULL;
 }
 
+/* Not of a command that is at it. */
+void vm_tell_pending(const struct fermata_vm *vm)
+{
+	auto_free char *lock = str_fmt("%s/lock", fermata_vm_run_dir(vm));
+	const char *what, *of;
+	char who[80];
+
+	if (fermata_vm_pending(vm, &what, &of) && lock && !lock_holder(lock, who, sizeof who))
+		fprintf(stderr, "fermata: %s: %s '%s' was cut off and is pending; the next command that changes the VM sees to it\n",
+			fermata_vm_name(vm), what, of);
+}
+
 int vm_get(const char *name, enum fermata_access access, const char *what, struct fermata_vm **out, struct err *e)
 {
 	struct fermata *host;
@@ -60,8 +74,11 @@ int vm_get(const char *name, enum fermata_access access, const char *what, struc
 	/* A reader of what we say who goes away does not end what has begun. */
 	if (access == FERMATA_WRITE)
 		signal(SIGPIPE, SIG_IGN);
-	if (fermata_vm_open(host, name, access, what, out, e) == 0)
+	if (fermata_vm_open(host, name, access, what, out, e) == 0) {
+		if (access == FERMATA_READ || access == FERMATA_LOOK)
+			vm_tell_pending(*out);
 		return 0;
+	}
 	host_put(&host);
 	return e->code;
 }

@@ -29,4 +29,7 @@ int vm_steer(const char *name, const char *what, int (*fn)(struct fermata_vm *vm
 /* Open for writing, do @fn, close: most commands that change a VM. */
 int vm_do(const char *name, const char *what, int (*fn)(struct fermata_vm *vm, struct err *e), struct err *e) MUST_CHECK;
 
+/* On stderr, what of a command that was cut off is on record; vm_get() for reading does it. */
+void vm_tell_pending(const struct fermata_vm *vm);
+
 #endif

@@ -24,7 +24,8 @@
 struct walk {
 	struct kvm_layer *layers;
 	size_t n;
-	struct file_set vouched; /* the images that the record's snapshots froze, once they are asked for */
+	struct file_set vouched; /* the images that the record names, once they are asked for */
+	bool asked;
 };
 
 static void layer_free(const struct kvm_layer *l)
@@ -104,15 +105,26 @@ static bool dir_allows(const char *real, const char *path, bool is_dir)
 
 static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 {
+	const struct fermata_snap *pending = vm->rec->pending.snap;
+
 	if (dir_allows(real, vm->state_dir, true) || dir_allows(real, vm->def->snapshot_dir, true))
 		return true;
 	for (size_t i = 0; i < vm->def->n_disks; i++)
 		if (dir_allows(real, vm->def->disks[i].file, false))
 			return true;
 	/* A place that was asked for when a snapshot was taken: the record vouches for it. */
-	for (size_t i = 0, n = w->vouched.n ? 0 : vm->rec->n_snaps; i < n; i++)
+	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_snaps; i < n; i++)
 		for (size_t j = 0; j < vm->rec->snaps[i]->n_disks; j++)
 			file_set_add(&w->vouched, vm->rec->snaps[i]->disks[j].file, true);
+	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_disks; i < n; i++)
+		if (vm->rec->disks[i].active)
+			file_set_add(&w->vouched, vm->rec->disks[i].active, true);
+	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_jobs; i < n; i++)
+		for (size_t j = 0; j < vm->rec->jobs[i]->n_images; j++)
+			file_set_add(&w->vouched, vm->rec->jobs[i]->images[j], true);
+	for (size_t j = 0, n = w->asked || !pending ? 0 : pending->n_disks; j < n; j++)
+		file_set_add(&w->vouched, pending->disks[j].file, true);
+	w->asked = true;
 	return !w->vouched.all && file_set_has(&w->vouched, real);
 }
 

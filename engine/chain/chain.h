@@ -69,7 +69,7 @@ int remove_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- merge.c ---- */
 
-/* @top takes over what the @n images below it have, but for the @n-th, on which it stands then. @dry: only look for room. */
+/* @top takes over what the @n images below it have, but for the @n-th, on which it stands then. @dry: only look for room, and take every lock. */
 int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
 
 /* The @n-th image below @top takes over what those above it have. */

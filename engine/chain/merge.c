@@ -47,11 +47,13 @@ int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct 
 	struct chain_cost cost;
 	struct image *base;
 
-	if (image_open_chain(top, "qcow2", dry ? QCOW2_SHARE : 0, &img, e) < 0)
+	if (image_open_chain(top, "qcow2", 0, &img, e) < 0)
 		return e->code;
 	base = below(img, n);
-	if (chain_pull_cost(img, base, &cost, e) < 0 || need_room(top, &cost, e) < 0 || dry)
+	if (chain_pull_cost(img, base, &cost, e) < 0 || need_room(top, &cost, e) < 0)
 		return e->code;
+	if (dry)
+		return image_reopen_rw(img, e);
 	name = base ? backing_name(base->path) : NULL;
 	if (base && !name)
 		return err_nomem(e, "merge images");
@@ -65,11 +67,13 @@ int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struc
 	struct chain_cost cost;
 	struct image *base;
 
-	if (image_open_chain(top, "qcow2", dry ? QCOW2_SHARE : 0, &img, e) < 0)
+	if (image_open_chain(top, "qcow2", 0, &img, e) < 0)
 		return e->code;
 	base = below(img, n);
-	if (chain_commit_cost(img, base, &cost, e) < 0 || need_room(base->path, &cost, e) < 0 || dry)
+	if (chain_commit_cost(img, base, &cost, e) < 0 || need_room(base->path, &cost, e) < 0)
 		return e->code;
+	if (dry)
+		return image_reopen_rw(base, e);
 	return image_reopen_rw(base, e) < 0 || chain_commit(img, base, &job, e) < 0 ? e->code : 0;
 }
 

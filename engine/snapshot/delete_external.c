@@ -188,11 +188,14 @@ static int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 
 int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
+	auto_native struct native n = { 0 };
+
 	for (size_t j = 0; j < s->n_disks; j++)
 		if (s->disks[j].external &&
 			(chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 || merge_disk(vm, &s->disks[j], true, e) < 0))
 			return e->code;
-	return 0;
+	/* Tags of its other disks, in images that no QEMU has. */
+	return vm_alive(vm) ? 0 : native_begin(vm, NATIVE_DELETE, s, NULL, &n, e);
 }
 
 /* Disk @j is done: the snapshot is not whole any more, and the disk need not be looked at again. */

@@ -176,3 +176,65 @@ qemu_snap_table() { dd if="$1" bs=1 skip=64 count=8 status=none | od -An -tx1 | 
 	fermata recover d
 	not is_pending d
 }
+
+@test "pending: what cannot go on is in nobody's way who asks or ends the VM, and is named" {
+	need_strace
+	witness_vm w 2 size=16
+	vm_start w
+	inject fsync 1 snapshot-create-as w e --disk-only
+	is_pending w
+	# The record's operation cannot be undone: the overlay that it names is a folder
+	overlay=$(grep -o '"overlay": *"[^"]*"' "$FERMATA_ROOT/var/lib/fermata/w/state.json" | head -n 1 | cut -d'"' -f4)
+	rm -f "$overlay" && mkdir -p "$overlay/x"
+	fails 3 "snapshot-create 'e'" snapshot-create-as w f
+	fails 3 "recover --abandon w" managedsave w
+	for verb in domstate dominfo domblklist "list --all" snapshot-list; do
+		[[ $verb == list* ]] && vm= || vm=w
+		fermata $verb $vm 2>"$FERMATA_ROOT/said" >/dev/null
+		grep -q "snapshot-create 'e' was cut off and is pending" "$FERMATA_ROOT/said"
+	done
+	fermata suspend w
+	assert_state w paused
+	fermata resume w
+	fermata qemu-monitor-command w '{"execute":"query-status"}'
+	run fermata recover --abandon w
+	[ "$status" = 1 ]
+	[[ $output == *"the VM is running"* ]]
+	fermata shutdown w
+	run fermata destroy w
+	[ "$status" = 0 ]
+	[[ $output == *"snapshot-create 'e'"* ]]
+	assert_state w "shut off"
+	fails 3 "snapshot-create 'e'" start w
+	run fermata recover --abandon w
+	[ "$status" = 1 ]
+	[[ $output == *"there will be no such snapshot"*"nothing was given up"*"--yes"* ]]
+	is_pending w
+	rm -r "$overlay"
+	mkdir "$overlay"
+	fermata recover --abandon --yes w
+	not is_pending w
+	rmdir "$overlay"
+	vm_start w
+}
+
+@test "pending: a revert whose second image is gone is given up with --abandon --yes, and no disk changes" {
+	need_strace
+	two_disks
+	fermata snapshot-create-as d old
+	strace -qq -o /dev/null -P "$FERMATA_ROOT/var/lib/fermata/d" -e trace=fsync -e inject=fsync:signal=KILL:when=1 \
+		"$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-revert d old || true
+	is_pending d
+	fill "$(image_of a)" 7
+	rm "$(image_of b)"
+	fails 3 "snapshot-revert 'old'" snapshot-create-as d new
+	run fermata recover --abandon d
+	[ "$status" = 1 ]
+	[[ $output == *"b.qcow2 is not there"* ]]
+	is_pending d
+	fermata recover --abandon --yes d
+	not is_pending d
+	holds "$(image_of a)" 7
+	run fermata recover --abandon --yes d
+	[[ $output == *"nothing is pending"* ]]
+}

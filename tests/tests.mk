@@ -119,8 +119,8 @@ layers = \
 	engine:init/
 check-layers:
 	@bad=0; for l in $(foreach l,$(layers),'$(l)'); do room=$${l%%:*}; \
-	grep -nE "^#[ \t]*include \"($${l#*:})" $$room/*.[ch] 2>/dev/null && bad=1; done; \
-	grep -nE '\<(v?fork|exec[vl]p?e?|posix_spawnp?) *\(' $(patsubst %,%/*.c,$(filter-out kvm,$(rooms))) && bad=1; \
+	grep -rnE --include='*.[ch]' "^#[ \t]*include \"($${l#*:})" $$room && bad=1; done; \
+	grep -rnE --include='*.c' '\<(v?fork|exec[vl]p?e?|posix_spawnp?) *\(' $(filter-out kvm,$(rooms)) && bad=1; \
 	if [ $$bad = 1 ]; then echo 'layers: a room includes what is above it, or forks' >&2; exit 1; fi; echo 'layers: clean'
 
 demo:

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/disks/disks.h"
+#include "engine/savevm/savevm.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"

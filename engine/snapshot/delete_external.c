@@ -166,11 +166,29 @@ static bool in_use(struct fermata_vm *vm, const char *disk, const char *file)
 	return file_set_has(&s, file);
 }
 
+/*
+ * A job of the pending deletion had come to its end when QEMU died: this disk is merged. To look for what is to be merged once
+ * more would find the next snapshot's overlay, and write it into what that one froze.
+ */
+static bool was_merged(struct fermata_vm *vm, const char *disk)
+{
+	struct record_job *j = record_job(vm->rec, disk);
+
+	if (vm_alive(vm) || !j || !j->ended || j->error[0])
+		return false;
+	record_job_drop(vm->rec, j);
+	return true;
+}
+
 static int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, bool dry, struct err *e)
 {
 	struct users u = { 0 };
 	bool down = false, live = false;
-	int rc = find_users(vm, d->file, &u, e);
+	int rc;
+
+	if (!dry && was_merged(vm, d->disk))
+		return record_trash(vm->rec, d->file, e);
+	rc = find_users(vm, d->file, &u, e);
 
 	/* Branches first, as they are open in no QEMU. */
 	for (size_t i = 0; rc == 0 && u.n > 1 && i < u.n; i++)

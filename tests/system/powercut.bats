@@ -158,3 +158,157 @@ judge_disks() {
 	fermata start w --paused
 }
 
+# ---- every state that a cut may leave -----------------------------------------------------------------------------------
+#
+# All that fermata and its QEMU ask of the kernel is recorded, and what a disk may hold at a moment rebuilt from it; then the
+# power is back. In "make check" a few states of each command, in "make soak" many: the seed is told.
+
+POWERCUT=$TOP/tests/harness/powercut.pl
+SEED=${SEED:-$RANDOM}
+STATES=3
+[ -z "${FERMATA_SOAK-}" ] || STATES=80
+
+# recorded ARGS...: the command, with all that it and the VM's QEMU do to files, until it has ended; then QEMU is killed
+recorded() {
+	need_strace
+	local pid strace
+	pid=$(vm_pid w)
+	sync -f "$FERMATA_ROOT"
+	rm -rf "$FERMATA_ROOT"/{before,after,rc}
+	mkdir "$FERMATA_ROOT/before" "$FERMATA_ROOT/after"
+	cp -a "$FERMATA_ROOT/images" "$FERMATA_ROOT/var" "$FERMATA_ROOT/before"
+	# shellcheck disable=SC2016
+	timeout 120 strace -f -y -xx -qq -s 100000000 -e signal=none -e "trace=$(perl "$POWERCUT" calls)" -o "$FERMATA_ROOT/trace" \
+		${pid:+-p "$pid"} bash -c '"$@" >"$FERMATA_ROOT/out" 2>&1; echo $? >"$FERMATA_ROOT/rc.new"; mv "$FERMATA_ROOT/rc.new" "$FERMATA_ROOT/rc"' \
+		- "$FERMATA_BIN" --root "$FERMATA_ROOT" "$@" &
+	strace=$!
+	wait_until 60 test -e "$FERMATA_ROOT/rc"
+	pid=$(vm_pid w)
+	[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true
+	wait $strace || true
+	cat "$FERMATA_ROOT/out"
+	[ "$(cat "$FERMATA_ROOT/rc")" = 0 ]
+	cp -a "$FERMATA_ROOT/images" "$FERMATA_ROOT/var" "$FERMATA_ROOT/after"
+	perl "$POWERCUT" read "$FERMATA_ROOT/trace" "$FERMATA_ROOT/events" "$FERMATA_ROOT/images" "$FERMATA_ROOT/var"
+	[ "$(perl "$POWERCUT" show "$FERMATA_ROOT/events" | grep -c ' write ')" -gt 0 ]
+}
+
+# cuts JUDGE: the states, each recovered, and judged by "JUDGE end" where the command had ended, else "JUDGE any"
+cuts() {
+	local i n=$STATES
+	for ((i = 1; i <= n; i++)); do
+		rm -rf "$FERMATA_ROOT/run"
+		perl "$POWERCUT" make "$FERMATA_ROOT/events" "$FERMATA_ROOT/before" "$FERMATA_ROOT/after" $i "$n" "$SEED"
+		fermata recover w
+		not is_pending w
+		"$1" "$([ $i = 1 ] && echo end || echo any)"
+	done
+}
+
+judge_deleted() {
+	[ "$1" = any ] || not listed w "${gone:-s1}"
+	judge_disks
+}
+
+# deleted CACHE SNAPSHOT [BYTES]: the middle layer holds so much
+deleted() {
+	layers "$1" "${@:3}"
+	gone=$2
+	[ -n "${off-}" ] || fermata start w --paused
+	recorded snapshot-delete w "$2"
+	cuts judge_deleted
+}
+
+@test "power cut: snapshot-delete of a VM that is off" { off=1 deleted none s1; }
+@test "power cut: snapshot-delete, live, into the image above" { deleted writeback s1 4M; }
+@test "power cut: snapshot-delete, live, into the image below" { deleted none s1 64k; }
+@test "power cut: snapshot-delete, live, of the last one" { deleted writeback s2; }
+
+@test "power cut: blockpull" {
+	layers writeback
+	fermata start w --paused
+	recorded blockpull w vda --wait
+	cuts judge_disks
+}
+
+@test "power cut: blockcommit below the active layer" {
+	layers writeback
+	fermata start w --paused
+	recorded blockcommit w vda --top "vda[1]" --wait --delete --drop-snapshots
+	cuts judge_disks
+}
+
+judge_copied() {
+	[ "$1" = any ] || [ "$(top)" = "$FERMATA_ROOT/images/copy.qcow2" ]
+	judge_disks
+}
+
+@test "power cut: blockcopy" {
+	layers writeback
+	fermata start w --paused
+	recorded blockcopy w vda "$FERMATA_ROOT/images/copy.qcow2" --wait --pivot
+	cuts judge_copied
+}
+
+judge_memory() {
+	if [ "$1" = end ] || listed w k; then
+		fermata snapshot-verify w k
+		fermata snapshot-revert w k --paused
+		fermata destroy w
+	fi
+	judge_disks
+}
+
+@test "power cut: snapshot-create-as with memory in a file" {
+	layers
+	fermata start w --paused
+	recorded snapshot-create-as w k --memspec "file=$FERMATA_ROOT/images/k.mem"
+	cuts judge_memory
+}
+
+@test "power cut: snapshot-create-as of a VM that is off" {
+	layers
+	judge_new() { { [ "$1" = any ] || listed w k; } && judge_disks; }
+	recorded snapshot-create-as w k --disk-only
+	cuts judge_new
+}
+
+judge_saved() {
+	if [ "$1" = end ]; then fermata start w 2>&1; state_is w paused; else fermata start w --paused; fi
+	fermata destroy w
+	judge_disks
+}
+
+@test "power cut: managedsave" {
+	layers writeback
+	fermata start w --paused
+	recorded managedsave w
+	cuts judge_saved
+}
+
+@test "power cut: snapshot-bake" {
+	layers
+	fermata start w --paused
+	fermata snapshot-create-as w k --memspec "file=$FERMATA_ROOT/images/k.mem"
+	fermata destroy w
+	judge_baked() { fermata snapshot-verify w k && judge_memory "$1"; }
+	recorded snapshot-bake w k
+	cuts judge_baked
+}
+
+judge_imported() {
+	[ "$1" = any ] || listed w far
+	judge_disks
+	if listed w far; then
+		fermata snapshot-verify w far
+		fermata snapshot-revert w far --paused
+		fermata destroy w
+	fi
+}
+
+@test "power cut: snapshot-import" {
+	layers
+	fermata snapshot-export w s2 "$FERMATA_ROOT/s2.far"
+	recorded snapshot-import w "$FERMATA_ROOT/s2.far" --name far
+	cuts judge_imported
+}

@@ -122,7 +122,7 @@ lib-y += monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 
 # kvm: one QEMU process
 lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
-lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
+lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)
@@ -155,7 +155,7 @@ lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapsh
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
-lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/open.o engine/recover.o
+lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/open.o engine/recover.o engine/running.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

@@ -11,6 +11,14 @@ struct fermata_vm;
 struct mon_job;
 struct record_job;
 
+/* ---- running.c ---- */
+
+/*
+ * What runs is what the definition has: -EBUSY names a disk that is open for writing and that no [disk] has, unless it is left out
+ * there; with @memory also a device that was plugged in or unplugged since the start. VM off: the disks of its [qemu] args.
+ */
+int running_check(struct fermata_vm *vm, bool memory, struct err *e) MUST_CHECK;
+
 /* ---- block_flush.c ---- */
 
 /*

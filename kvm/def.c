@@ -104,7 +104,10 @@ static const struct key boot_keys[] = {
 	K("on-stop", WORD, IN_BOOT(on_stop), .words = "shutdown|managedsave|kill"),
 };
 
-static const struct key qemu_keys[] = { K("arg", ARGS, 0) };
+static const struct key qemu_keys[] = {
+	K("arg", ARGS, 0),
+	K("left-out", STR, IN_VM(left_out), .max = 1024),
+};
 
 enum { S_VM, S_DISK, S_NET, S_BOOT, S_QEMU, N_SECTS };
 #define MAX_KEYS ARRAY_SIZE(vm_keys)
@@ -642,6 +645,7 @@ void def_free(struct def *d)
 		free(d->qemu_args[i]);
 	free_keys(&sects[S_VM], d);
 	free_keys(&sects[S_BOOT], d);
+	free_keys(&sects[S_QEMU], d);
 	free(d->qemu_args);
 	free(d->disks);
 	free(d->nets);

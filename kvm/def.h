@@ -76,6 +76,7 @@ struct def {
 	} boot;
 	char **qemu_args; /* the [qemu] arg lines, split into words as a shell would, without expansion */
 	size_t n_qemu_args;
+	char *left_out; /* disks of those that take no part in snapshots, with commas; NULL: none */
 };
 
 /*
@@ -87,6 +88,13 @@ int def_read(const char *path, const char *name, struct def **def, struct err *e
 /* The same from @file, a copy of what was at @path: that is what errors name and relative paths begin at. */
 int def_read_as(const char *file, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
 void def_free(struct def *def);
+
+/* The next name in "a, b c": where and how long. False: there is none. */
+bool def_next_name(const char **list, size_t *n);
+
+/* The first disk in the [qemu] args that the guest can write to and that "left-out" does not name; @name: out, how it is called. */
+#define DEF_EXTRA_MAX 256
+bool def_extra_disk(const struct def *def, char name[DEF_EXTRA_MAX]);
 
 struct def_disk *def_disk_find(const struct def *def, const char *name);
 

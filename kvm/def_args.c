@@ -1,9 +1,11 @@
 /* The words of [qemu] args that would contradict what fermata itself says to QEMU. */
 #include "kvm/def_args.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm/def.h"
 #include "lib/own.h"
 #include "lib/text.h"
 
@@ -62,4 +64,109 @@ int def_check_args(char *const *words, size_t n, struct err *e)
 		}
 	}
 	return 0;
+}
+
+/* ---- disks ------------------------------------------------------------------------------------------------------ */
+
+/* The value of @key in "a=b,key=value,c", its length in @n; NULL: it is not there. */
+static const char *option_value(const char *options, const char *key, size_t *n)
+{
+	size_t len = strlen(key);
+
+	for (const char *p = options; p; p = strchr(p, ','), p += p != NULL) {
+		if (strncmp(p, key, len) || p[len] != '=')
+			continue;
+		*n = strcspn(p + len + 1, ",");
+		return p + len + 1;
+	}
+	return NULL;
+}
+
+static bool option_is(const char *options, const char *key, const char *value, size_t len)
+{
+	size_t n;
+	const char *v = option_value(options, key, &n);
+
+	return v && n == len && !memcmp(v, value, len);
+}
+
+/* A drive that the guest can write to: its options. NULL: the word at @i gives none. */
+static const char *writable_drive(const struct def *d, size_t i)
+{
+	static const char *const plain[] = { "hda", "hdb", "hdc", "hdd", "fda", "fdb", "sd", "mtdblock", "pflash" };
+	const char *name = d->qemu_args[i], *value = i + 1 < d->n_qemu_args ? d->qemu_args[i + 1] : "";
+	size_t n;
+
+	if (*name++ != '-')
+		return NULL;
+	name += *name == '-';
+	for (size_t k = 0; k < ARRAY_SIZE(plain); k++)
+		if (str_eq(name, plain[k]))
+			return value;
+	if (str_eq(name, "drive") && option_value(value, "file", &n))
+		return option_is(value, "readonly", "on", 2) || option_is(value, "read-only", "on", 2) || option_is(value, "media", "cdrom", 5) ?
+			NULL : value;
+	/* The node that holds a file; what is read through it only is said there, too. */
+	if (str_eq(name, "blockdev") && (option_value(value, "filename", &n) || option_value(value, "file.filename", &n)))
+		return option_is(value, "read-only", "on", 2) || option_is(value, "auto-read-only", "on", 2) ? NULL : value;
+	return NULL;
+}
+
+/* Whether the drive with these options is called @name: by itself, its file, or the -device that it is for. */
+static bool drive_is_called(const struct def *d, const char *drive, const char *name, size_t len)
+{
+	static const char *const keys[] = { "id", "node-name", "file", "filename", "file.filename" };
+	const char *id;
+	size_t n;
+
+	if (strlen(drive) == len && !memcmp(drive, name, len))
+		return true;
+	for (size_t k = 0; k < ARRAY_SIZE(keys); k++)
+		if (option_is(drive, keys[k], name, len))
+			return true;
+	for (size_t k = 0; k < 2; k++) {
+		id = option_value(drive, keys[k], &n);
+		for (size_t i = 1; id && i < d->n_qemu_args; i++) {
+			const char *device = d->qemu_args[i];
+
+			if (option_is(device, "drive", id, n) && option_is(device, "id", name, len))
+				return true;
+			/* The format node above it. */
+			if (option_is(device, "file", id, n) && option_is(device, "node-name", name, len))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool def_next_name(const char **list, size_t *n)
+{
+	if (!*list)
+		return false;
+	*list += strspn(*list, ", \t");
+	*n = strcspn(*list, ",");
+	while (*n && strchr(" \t", (*list)[*n - 1]))
+		--*n;
+	return *n != 0;
+}
+
+bool def_extra_disk(const struct def *d, char name[DEF_EXTRA_MAX])
+{
+	static const char *const keys[] = { "id", "node-name", "file", "filename", "file.filename" };
+
+	for (size_t i = 0; i < d->n_qemu_args; i++) {
+		const char *drive = writable_drive(d, i), *called = NULL;
+		bool left_out = false;
+		size_t n = 0;
+
+		for (const char *w = drive ? d->left_out : NULL; !left_out && def_next_name(&w, &n); w += n)
+			left_out = drive_is_called(d, drive, w, n);
+		if (!drive || left_out)
+			continue;
+		for (size_t k = 0; !called && k < ARRAY_SIZE(keys); k++)
+			called = option_value(drive, keys[k], &n);
+		snprintf(name, DEF_EXTRA_MAX, "%.*s", called ? (int)n : (int)strlen(drive), called ? called : drive);
+		return true;
+	}
+	return false;
 }

@@ -164,6 +164,13 @@ void kvm_last_words(const struct kvm *k, const char *run_dir, struct err *e);
 int kvm_agent_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 
+/*
+ * Note in @run_dir which devices QEMU has, right after its start; and compare: -EBUSY names one that was plugged in or unplugged
+ * since, so that memory saved now could not be loaded by a QEMU that starts.
+ */
+int kvm_devices_note(struct kvm *k, const char *run_dir, struct err *e) MUST_CHECK;
+int kvm_devices_check(struct kvm *k, const char *run_dir, struct err *e) MUST_CHECK;
+
 /* ---- lifecycle --------------------------------------------------------------------------------------- */
 
 /* QMP query-status: "running", "paused", "io-error", "restore-vm", ... @status: 32 bytes. */

@@ -64,6 +64,24 @@ const struct json *disks_node(const struct disks *ds, const char *node)
 	return find_node(ds->doc, node);
 }
 
+/* A json: text where something about it is otherwise than the file's own header says. */
+char *node_path(const struct json *node)
+{
+	const char *file = json_str(json_get(node, "file"), "");
+	auto_json struct json_doc *doc = NULL;
+	const struct json *in;
+	struct err ignored;
+
+	if (!str_starts(file, "json:"))
+		return strdup(file);
+	if (json_parse(file + 5, strlen(file + 5), 10000, &doc, &ignored) < 0)
+		return strdup("");
+	in = json_root(doc);
+	for (int depth = 0; in && depth < 8 && !json_str(json_get(in, "filename"), NULL); depth++)
+		in = json_get(in, "file");
+	return strdup(json_str(json_get(in, "filename"), ""));
+}
+
 static int look_live(struct fermata_vm *vm, struct disks *ds, struct err *e)
 {
 	struct kvm *k;

@@ -52,6 +52,9 @@ static inline void disks_donep(struct disks *ds)
 }
 #define auto_disks __attribute__((cleanup(disks_donep)))
 
+/* The file that @node of query-named-block-nodes has open, directly or through the node below it; "": none. Caller frees. */
+char *node_path(const struct json *node);
+
 /* ---- node.c ---- */
 
 /* The format node of disk @d->def that has @file open, or NULL. Borrowed from ds. */

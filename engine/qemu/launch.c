@@ -24,6 +24,7 @@ const char *life_memory_dir(const struct fermata_vm *vm)
 int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e)
 {
 	char notice[200] = "";
+	struct err unknown;
 
 	spec->def = vm->def;
 	spec->run_dir = vm->run_dir;
@@ -43,6 +44,9 @@ int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *ch
 	}
 	if (notice[0])
 		vm_notice(vm, "%s", notice);
+	/* Nothing depends on it but what a later checkpoint is refused for. */
+	if (kvm_devices_note(vm->kvm, vm->run_dir, &unknown) < 0)
+		vm_notice(vm, "what is plugged in from now on will not be noticed: %s", unknown.msg);
 	return 0;
 }
 

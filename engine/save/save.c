@@ -163,7 +163,7 @@ int fermata_save(struct fermata_vm *vm, const struct fermata_save *s, struct err
 		return err_nomem(e, "save memory");
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	if ((s->file && check_output(vm, path, &saved_memory, e) < 0) || memory_check(vm, path, e) < 0 || kvm_status(k, status, e) < 0 ||
+	if (running_check(vm, true, e) < 0 || (s->file && check_output(vm, path, &saved_memory, e) < 0) || memory_check(vm, path, e) < 0 || kvm_status(k, status, e) < 0 ||
 		save(vm, path, s, !strcmp(status, "running"), e) < 0)
 		return err_at(e, "%s: cannot save to %s", vm->name, path);
 	return 0;

@@ -11,6 +11,7 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
+#include "engine/recover.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
@@ -320,7 +321,7 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 		return err_hint(e, "a checkpoint with memory needs no quiet file systems");
 	}
 	snprintf(second, sizeof second, "%lld", (long long)time(NULL));
-	rc = create(vm, &p, e);
+	rc = running_check(vm, p.memory, e) < 0 ? e->code : create(vm, &p, e);
 	native_done(&p.off);
 	disks_done(&p.ds);
 	vm_ask_anew(vm);

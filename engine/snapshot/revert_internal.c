@@ -6,6 +6,7 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
+#include "engine/recover.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
@@ -265,6 +266,9 @@ int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	size_t vmstate = 0;
 	uint32_t on;
 
+	/* A load that finds a device more or less fails half way. */
+	if (alive && memory && !r->force && running_check(vm, true, e) < 0)
+		return e->code;
 	if ((alive && memory && ask_ahead(vm, s, r->force, e) < 0) || check_disks(vm, s, r->force, &ds, &on, &vmstate, e) < 0 ||
 		(alive && memory && savevm_clear(vm, SAVEVM_LOAD, s->id, e) < 0))
 		return e->code;

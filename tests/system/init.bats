@@ -129,7 +129,7 @@ ended() {
 	done
 	# QEMU cannot save this device; the witness does not know a power button.
 	truncate -s 1M "$FERMATA_ROOT/nv"
-	sed -i "s|^arg = |arg = -drive if=none,id=nv,format=raw,file=$FERMATA_ROOT/nv -device nvme,drive=nv,serial=1 |" \
+	sed -i "s|^arg = |left-out = nv\narg = -drive if=none,id=nv,format=raw,file=$FERMATA_ROOT/nv -device nvme,drive=nv,serial=1 |" \
 		"$FERMATA_ROOT/etc/fermata/a.conf"
 	supervise
 	wait_logged 1 "a: up"

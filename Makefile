@@ -128,7 +128,7 @@ lib-$(CONFIG_INSPECT) += kvm/host_check.o
 # engine: whole operations, a room a folder (lowest first)
 lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
 lib-y += engine/record/state_json.o
-lib-y += engine/vm/compat.o engine/vm/disk.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
+lib-y += engine/vm/compat.o engine/vm/disk.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
 lib-$(CONFIG_MEMORY) += engine/vm/progress.o
 lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o
 lib-y += engine/chain/images.o engine/chain/merge.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o

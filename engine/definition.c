@@ -3,12 +3,15 @@
 
 #include "engine/fermata.h"
 #include "engine/internal.h"
+#include "engine/record/record.h"
+#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
+#include "lib/lib.h"
 #include "lib/own.h"
 #include "lib/text.h"
 
@@ -58,6 +61,21 @@ int definition_read(struct fermata_vm *vm, struct err *e)
 	}
 	if (vm->def->nvram_format == FORMAT_QCOW2)
 		vm->nvram = (struct def_disk){ .name = KVM_NODE_NVRAM, .file = vm->def->nvram, .format = FORMAT_QCOW2 };
+	return 0;
+}
+
+int definition_heeded(struct fermata_vm *vm, struct err *e)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++) {
+		const struct def_disk *k = &vm->def->disks[i];
+		const struct record_disk *d = record_disk(vm->rec, k->name);
+
+		if (!d || !d->active || !d->defined || !strcmp(d->defined, k->file) || same_file(d->defined, k->file) || same_file(d->active, k->file))
+			continue;
+		err_set(e, -EINVAL, "[disk %s] names %s now, but what is on record (snapshots, and %s with what the guest wrote) began with %s",
+			k->name, k->file, d->active, d->defined);
+		return err_hint(e, "name that again; or, to begin anew with the other one, move %s away", vm->rec->path);
+	}
 	return 0;
 }
 

@@ -52,8 +52,10 @@ static int read_files(struct fermata_vm *vm, bool lenient, struct err *e)
 		return err_nomem(e, "open a VM");
 	if (definition_read(vm, e) < 0)
 		return e->code;
-	if (record_load(state, &vm->rec, e) == 0)
+	if (record_load(state, &vm->rec, e) == 0) {
+		vm->rec->def = vm->def;
 		return 0;
+	}
 	if (!lenient)
 		return e->code;
 	vm->trouble = *e;

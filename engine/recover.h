@@ -19,6 +19,11 @@ struct record_job;
  */
 int running_check(struct fermata_vm *vm, bool memory, struct err *e) MUST_CHECK;
 
+/* ---- definition.c ---- */
+
+/* -EINVAL: a disk that the record has another image for was begun with another file than the definition names now. */
+int definition_heeded(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* ---- block_flush.c ---- */
 
 /*

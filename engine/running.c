@@ -152,6 +152,8 @@ int running_check(struct fermata_vm *vm, bool memory, struct err *e)
 	if (!vm_alive(vm)) {
 		char name[DEF_EXTRA_MAX];
 
+		if (definition_heeded(vm, e) < 0)
+			return e->code;
 		return def_extra_disk(vm->def, name) ? refuse_extra(name, strlen(name), "", e) : 0;
 	}
 	if (fermata_vm_kvm(vm, &k, e) < 0 ||

@@ -186,7 +186,8 @@ int dir_make(const char *path, mode_t mode, struct err *e)
 		if (c != '/' && c != '\0')
 			continue;
 		*s = '\0';
-		if (mkdir(p, mode) < 0 && errno != EEXIST)
+		/* Those above it are the system's, and open as such are. */
+		if (mkdir(p, c ? mode | 0755 : mode) < 0 && errno != EEXIST)
 			return err_sys(e, errno, "cannot make folder %s", p);
 		*s = c;
 		if (!c)

@@ -32,6 +32,8 @@ int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *ch
 	if (vm->nvram.file && chain_alone(vm->nvram.file, e) < 0)
 		return err_at(e, "nvram");
 	spec->chains = chains->chain;
+	if (definition_heeded(vm, e) < 0 || (spec->memory_map && user_reaches(vm, spec->memory_map, e) < 0))
+		return e->code;
 	vm_hang_up(vm);
 	if (kvm_start(spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
 		return e->code;

@@ -14,5 +14,6 @@ void pending_clear(struct record *r);
 int read_boot(const struct json *o, struct record_boot *b, struct err *e);
 void write_boot(struct json_out *w, struct record_boot *b);
 void write_marks(struct json_out *w, const struct pending *p);
+void note_defined(const struct record *r, struct record_disk *d);
 
 #endif

@@ -79,6 +79,15 @@ void write_marks(struct json_out *w, const struct pending *p)
 	json_arr_end(w);
 }
 
+/* Once: it is what the chain begins with, whatever the definition says later. */
+void note_defined(const struct record *r, struct record_disk *d)
+{
+	const struct def_disk *def = r->def ? def_disk_find(r->def, d->name) : NULL;
+
+	if (def && !d->defined)
+		d->defined = strdup(def->file); /* without memory it is noted the next time */
+}
+
 void pending_clear(struct record *r)
 {
 	snap_free(r->pending.snap);
@@ -94,6 +103,7 @@ void record_free(struct record *r)
 	for (size_t i = 0; i < r->n_disks; i++) {
 		free(r->disks[i].name);
 		free(r->disks[i].active);
+		free(r->disks[i].defined);
 	}
 	for (size_t i = 0; i < r->n_trash; i++)
 		free(r->trash[i]);

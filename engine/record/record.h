@@ -96,6 +96,7 @@ struct record_job {
 struct record_disk {
 	char *name;
 	char *active; /* image in use instead of the definition's; NULL: the definition's */
+	char *defined; /* the definition's, when @active took its place; NULL: not known */
 	bool raw;     /* @active is raw, not qcow2 */
 	bool reclaim; /* an aborted checkpoint left VM state behind the disk's end: give it back when the VM is off */
 };
@@ -113,6 +114,7 @@ struct record_boot {
 
 struct record {
 	char *path;
+	const struct def *def; /* of its VM, to note what its disks' images are in the place of; NULL: not now */
 	bool none; /* it stands for one that cannot be read, and is never saved */
 	uint64_t next_id;
 	uint64_t current; /* id of the snapshot that the present stands on, or 0 */

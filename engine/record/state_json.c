@@ -128,13 +128,14 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 static int read_disks(const struct json *list, struct record *r, struct err *e)
 {
 	json_each(o, list) {
-		const char *name, *active = json_str(json_get(o, "active"), NULL);
+		const char *name, *defined, *active = json_str(json_get(o, "active"), NULL);
 		struct record_disk *d;
 
 		if (json_need_str(o, "name", &name, e) < 0)
 			return e->code;
 		d = record_disk_need(r, name);
-		if (!d || (active && !(d->active = strdup(active))))
+		defined = json_str(json_get(o, "defined"), NULL);
+		if (!d || (active && !(d->active = strdup(active))) || (defined && !(d->defined = strdup(defined))))
 			return err_nomem(e, "read the record");
 		d->reclaim = json_bool(json_get(o, "reclaim"), false);
 		d->raw = json_bool(json_get(o, "raw"), false);
@@ -358,8 +359,12 @@ int record_save(struct record *r, struct err *e)
 	for (size_t i = 0; i < r->n_disks; i++) {
 		json_obj(&w, NULL);
 		json_put_str(&w, "name", r->disks[i].name);
-		if (r->disks[i].active)
+		if (r->disks[i].active) {
 			json_put_str(&w, "active", r->disks[i].active);
+			note_defined(r, &r->disks[i]);
+			if (r->disks[i].defined)
+				json_put_str(&w, "defined", r->disks[i].defined);
+		}
 		json_put_bool(&w, "reclaim", r->disks[i].reclaim);
 		if (r->disks[i].raw)
 			json_put_bool(&w, "raw", true);

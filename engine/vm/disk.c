@@ -10,6 +10,7 @@
 
 #include "engine/fermata.h"
 #include "engine/record/record.h"
+#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"
@@ -48,6 +49,7 @@ int disk_use(struct fermata_vm *vm, const char *disk, const char *file, bool raw
 	if (!def || !same_file(def->file, file) || raw != (def->format == FORMAT_RAW))
 		return set_string(&d->active, file, e);
 	free(take_ptr(&d->active));
+	free(take_ptr(&d->defined));
 	d->raw = false;
 	return 0;
 }
@@ -76,7 +78,9 @@ int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
 		return 0;
 	if (kvm_user(vm->def->user, &uid, &gid, e) < 0)
 		return e->code;
-	return fchown(fd, uid, gid) < 0 ? err_sys(e, errno, "cannot give %s to %s", path, vm->def->user) : 0;
+	if (fchown(fd, uid, gid) < 0)
+		return err_sys(e, errno, "cannot give %s to %s", path, vm->def->user);
+	return user_reaches(vm, path, e);
 }
 
 const char *fermata_vm_disk_file(const struct fermata_vm *vm, size_t i)

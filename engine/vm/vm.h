@@ -114,6 +114,12 @@ void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint
 
 /* QEMU, which may run as another user, must be able to open what we make. */
 int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e) MUST_CHECK;
+
+/*
+ * The definition's user can come to @path: the folders that are fermata's own are opened to who knows a name in them. -EACCES names
+ * another one that is closed.
+ */
+int user_reaches(struct fermata_vm *vm, const char *path, struct err *e) MUST_CHECK;
 int set_string(char **to, const char *s, struct err *e);
 
 /* ---- compat.c ---- */

@@ -46,3 +46,32 @@ ids_of() {
 	[ "$status" = 1 ]
 	[[ $output == *"no user '4000123'"*4000123:GID* ]]
 }
+
+@test "user: what is taken as another user can be gone back to, of every kind, and a folder that is closed is named" {
+	local how n=0 them
+	user_vm nobody nobody
+	them=$(id -u nobody)
+	vm_start w
+	for how in "" --disk-only "--memspec snapshot=external" --instant; do
+		n=$((n + 1))
+		# shellcheck disable=SC2086
+		fermata snapshot-create-as w "s$n" $how
+		fermata snapshot-revert w "s$n" --running
+		assert_state w running
+		[ "$(ids_of w Uid)" = "$them" ]
+	done
+	fermata destroy w
+	fermata snapshot-revert w s4 --running
+	assert_state w running
+	# As handed out by an earlier version: the folder was closed, and is opened for it.
+	chmod 700 "$FERMATA_ROOT/var/lib/fermata/w" "$FERMATA_ROOT/var/lib/fermata"
+	fermata snapshot-revert w s4 --running
+	mkdir -m 700 "$FERMATA_ROOT/closed" "$FERMATA_ROOT/closed/deep"
+	sed -i "1i snapshot-dir = $FERMATA_ROOT/closed/deep" "$FERMATA_ROOT/etc/fermata/w.conf"
+	run --separate-stderr fermata snapshot-create-as w five --instant
+	[ "$status" = 1 ]
+	[[ $stderr == *"'nobody'"*"closed"* ]]
+	assert_state w running
+	[ -z "$(ls -A "$FERMATA_ROOT/closed/deep")" ]
+	[[ $(fermata snapshot-list w --name) != *five* ]]
+}

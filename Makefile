@@ -123,6 +123,7 @@ lib-y += monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 # kvm: one QEMU process
 lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
 lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
+lib-y += kvm/def_guest.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)
@@ -141,7 +142,7 @@ lib-$(CONFIG_MEMORY) += engine/qemu/second.o engine/qemu/standby.o
 lib-$(CONFIG_MEMORY) += engine/memory/devices.o engine/memory/manifest.o engine/memory/memfile.o
 lib-$(CONFIG_MEMORY) += engine/memory/migrate.o engine/memory/ram.o engine/memory/ram_in.o engine/memory/ram_out.o
 lib-$(CONFIG_MEMORY) += engine/memory/stream.o
-lib-$(CONFIG_MEMORY) += engine/save/managed.o engine/save/recover.o engine/save/restore.o engine/save/save.o
+lib-$(CONFIG_MEMORY) += engine/save/recover.o engine/save/restore.o engine/save/save.o
 lib-y += engine/save/start.o
 lib-$(CONFIG_MEMORY) += engine/checkpoint/bake.o engine/checkpoint/change.o engine/checkpoint/checkpoint.o
 lib-$(CONFIG_MEMORY) += engine/checkpoint/handover.o engine/checkpoint/handover_recover.o engine/checkpoint/instant.o
@@ -156,6 +157,8 @@ lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
 lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/open.o engine/recover.o engine/running.o
+lib-y += engine/compat.o
+lib-$(CONFIG_MEMORY) += engine/managed.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

@@ -125,6 +125,12 @@ int fermata_vm_argv(struct fermata_vm *vm, char **words, struct err *e) MUST_CHE
  */
 int fermata_start(struct fermata_vm *vm, bool paused, struct err *e) MUST_CHECK;
 
+/*
+ * The same without its managed save, which stays where it is until QEMU is up. Then it is set aside with @keep, or if the
+ * guest does not run yet; else it is removed.
+ */
+int fermata_start_afresh(struct fermata_vm *vm, bool paused, bool keep, struct err *e) MUST_CHECK;
+
 enum fermata_shutdown { FERMATA_BY_DEFAULT, FERMATA_BY_ACPI, FERMATA_BY_AGENT };
 
 /* Ask the guest to power off (agent if it answers, else the ACPI button). Does not wait. */
@@ -245,7 +251,20 @@ struct fermata_restore {
 int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, struct err *e) MUST_CHECK;
 
 bool fermata_managed(const struct fermata_vm *vm); /* whether there is a managed save */
-int fermata_managed_remove(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* Drop it. @aside: and those that were set aside. */
+int fermata_managed_remove(struct fermata_vm *vm, bool aside, struct err *e) MUST_CHECK;
+
+/* The managed save, and those that a start went past: set aside, until a later boot without a save is healthy. */
+struct fermata_managed_save {
+	char *file; /* fermata_restore() goes on from it */
+	int64_t created;
+	uint64_t bytes; /* on disk */
+	bool aside;
+	bool damaged;
+};
+int fermata_managed_list(const struct fermata_vm *vm, struct fermata_managed_save **list, size_t *n, struct err *e) MUST_CHECK;
+void fermata_managed_free(struct fermata_managed_save *list, size_t n);
 
 /* What a file of saved memory says of itself, as JSON. Caller frees. */
 int fermata_saved_info(const char *file, char **json, struct err *e) MUST_CHECK;

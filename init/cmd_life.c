@@ -121,16 +121,14 @@ static struct {
 static const struct opt start_opts[] = {
 	{ 'p', "paused", NULL, "leave the guest paused", OPT_FLAG(&start_args.paused) },
 #if CONFIG_MEMORY
-	{ 0, "force-boot", NULL, "drop what managedsave kept", OPT_FLAG(&start_args.force_boot) },
+	{ 0, "force-boot", NULL, "start without what managedsave kept, and drop it", OPT_FLAG(&start_args.force_boot) },
 #endif
 	{ 0 },
 };
 
 static int do_start(struct fermata_vm *vm, struct err *e)
 {
-	if (CONFIG_MEMORY && start_args.force_boot && fermata_managed_remove(vm, e) < 0)
-		return e->code;
-	if (fermata_start(vm, start_args.paused, e) < 0)
+	if ((start_args.force_boot ? fermata_start_afresh(vm, start_args.paused, false, e) : fermata_start(vm, start_args.paused, e)) < 0)
 		return e->code;
 	printf("Domain '%s' started\n", fermata_vm_name(vm));
 	return 0;

@@ -67,11 +67,17 @@ static int run_managedsave(int argc, char **argv, struct err *e)
 const struct cmd cmd_managedsave = { "managedsave", "VM", "domain", "save, so that the next start goes on from there", NULL,
 	save_opts, 1, 1, run_managedsave };
 
+static bool remove_all;
+static const struct opt remove_opts[] = {
+	{ 0, "all", NULL, "those that were set aside, too", OPT_FLAG(&remove_all) },
+	{ 0 },
+};
+
 static int do_remove(struct fermata_vm *vm, struct err *e)
 {
 	bool had = fermata_managed(vm);
 
-	if (fermata_managed_remove(vm, e) < 0)
+	if (fermata_managed_remove(vm, remove_all, e) < 0)
 		return e->code;
 	printf(had ? "Removed managedsave image for domain '%s'\n" : "Domain '%s' has no manage save image; removal skipped\n",
 		fermata_vm_name(vm));
@@ -84,8 +90,73 @@ static int run_managedsave_remove(int argc, char **argv, struct err *e)
 	return vm_do(argv[0], "managedsave-remove", do_remove, e);
 }
 
-const struct cmd cmd_managedsave_remove = { "managedsave-remove", "VM", "domain", "drop what managedsave kept", NULL, NULL, 1, 1,
-	run_managedsave_remove };
+const struct cmd cmd_managedsave_remove = { "managedsave-remove", "VM", "domain", "drop what managedsave kept", NULL, remove_opts,
+	1, 1, run_managedsave_remove };
+
+static const char *list_output;
+static const struct opt list_opts[] = { OPT_OUTPUT(list_output), { 0 } };
+
+/* The managed saves of one VM, each a row and an object. */
+static int list_saves(const char *name, struct table *t, struct json_out *w, struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+	struct fermata_managed_save *list;
+	size_t n;
+
+	if (vm_get(name, FERMATA_READ, "managedsave-list", &vm, e) < 0 || fermata_managed_list(vm, &list, &n, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < n; i++) {
+		const char *state = list[i].damaged ? "damaged" : list[i].aside ? "set aside" : "next start";
+		char date[CLOCK_DATE_MAX] = "-", size[TEXT_SIZE_MAX];
+
+		if (list[i].created)
+			clock_fmt_date(list[i].created, date);
+		text_fmt_size(list[i].bytes, size);
+		for (size_t k = 0; k < 5; k++)
+			table_cell(t, (const char *[]){ name, state, date, size, list[i].file }[k]);
+		json_obj(w, NULL);
+		json_put_str(w, "name", name);
+		json_put_str(w, "file", list[i].file);
+		json_put_int(w, "created", list[i].created);
+		json_put_uint(w, "allocation", list[i].bytes);
+		json_put_bool(w, "set-aside", list[i].aside);
+		json_put_bool(w, "damaged", list[i].damaged);
+		json_obj_end(w);
+	}
+	fermata_managed_free(list, n);
+	return 0;
+}
+
+static int run_managedsave_list(int argc, char **argv, struct err *e)
+{
+	static const char *const head[] = { "Name", "State", "Saved", "Size", "File" };
+	auto_host struct fermata *host = NULL;
+	auto_free char *names = NULL;
+	auto_buf struct buf b = { 0 };
+	struct json_out w;
+	struct table t;
+	bool json;
+	int rc = 0;
+
+	if (cmd_output_json(list_output, &json, e) < 0 || host_get(&host, e) < 0 || fermata_names(host, &names, e) < 0)
+		return e->code;
+	table_init(&t, ARRAY_SIZE(head), head);
+	json_out_init(&w, &b, true);
+	json_arr(&w, NULL);
+	if (argc)
+		rc = list_saves(argv[0], &t, &w, e);
+	for (const char *n = names; !argc && rc == 0 && *n; n += strlen(n) + 1)
+		rc = list_saves(n, &t, &w, e);
+	json_arr_end(&w);
+	if (rc == 0)
+		rc = json ? cmd_put_json(&b, e) : table_print(&t, stdout, e);
+	table_done(&t);
+	return rc;
+}
+
+const struct cmd cmd_managedsave_list = { "managedsave-list", "[VM]", "domain", "what managedsave kept, and what was set aside",
+	"A start that went past a saved state has set it aside; restore goes on from its file.\n", list_opts, 0, 1,
+	run_managedsave_list };
 
 static int run_bake(int argc, char **argv, struct err *e)
 {

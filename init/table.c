@@ -10,7 +10,7 @@ C(cmd_snapshot_parent); C(cmd_snapshot_verify); C(cmd_snapshot_bake); C(cmd_snap
 C(cmd_snapshot_export); C(cmd_snapshot_import);
 C(cmd_blockpull); C(cmd_blockcommit); C(cmd_blockcopy); C(cmd_blockjob); C(cmd_domblkchain);
 C(cmd_boot); C(cmd_boot_status); C(cmd_mark_good); C(cmd_guard); C(cmd_init);
-C(cmd_save); C(cmd_restore); C(cmd_save_image_info); C(cmd_managedsave); C(cmd_managedsave_remove); C(cmd_dump); C(cmd_standby);
+C(cmd_save); C(cmd_restore); C(cmd_save_image_info); C(cmd_managedsave); C(cmd_managedsave_remove); C(cmd_managedsave_list); C(cmd_dump); C(cmd_standby);
 C(cmd_host_check); C(cmd_recover); C(cmd_completion);
 
 const struct cmd *const commands[] = {
@@ -31,7 +31,7 @@ const struct cmd *const commands[] = {
 	&cmd_domfsfreeze, &cmd_domfsthaw,
 #endif
 #if CONFIG_MEMORY
-	&cmd_save, &cmd_restore, &cmd_save_image_info, &cmd_managedsave, &cmd_managedsave_remove, &cmd_dump, &cmd_standby,
+	&cmd_save, &cmd_restore, &cmd_save_image_info, &cmd_managedsave, &cmd_managedsave_remove, &cmd_managedsave_list, &cmd_dump, &cmd_standby,
 #endif
 #if CONFIG_SNAPSHOT
 	&cmd_snapshot_create_as, &cmd_snapshot_list, &cmd_snapshot_info,

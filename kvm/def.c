@@ -581,18 +581,15 @@ static int set_defaults(struct def *d, const char *path, const char *name, struc
 	return 0;
 }
 
-static int read_text(struct reading *r, const char *file, const char *path, struct err *e)
+static int read_text(struct reading *r, const char *path, const struct buf *text, struct err *e)
 {
-	auto_buf struct buf text = { 0 };
 	unsigned line = 0;
 
-	if (file_read(file, DEF_MAX_FILE, &text, e) < 0 || buf_check(&text, "read a definition", e) < 0)
-		return e->code;
-	if (ini_parse(path, buf_str(&text), text.n, read_key, r, e) < 0)
+	if (ini_parse(path, buf_str(text), text->n, read_key, r, e) < 0)
 		return e->code;
 	if (check_whole(r, &line, e) < 0)
 		return line ? err_at(e, "%s:%u", path, line) : err_at(e, "%s", path);
-	r->def->text = strdup(buf_str(&text));
+	r->def->text = strdup(buf_str(text));
 	return r->def->text ? 0 : err_nomem(e, "read a definition");
 }
 
@@ -603,6 +600,17 @@ int def_read(const char *path, const char *name, struct def **def, struct err *e
 
 int def_read_as(const char *file, const char *path, const char *name, struct def **def, struct err *e)
 {
+	auto_buf struct buf text = { 0 };
+
+	if (def_check_name(name, e) < 0)
+		return e->code;
+	if (file_read(file, DEF_MAX_FILE, &text, e) < 0 || buf_check(&text, "read a definition", e) < 0)
+		return e->code;
+	return def_parse(&text, path, name, def, e);
+}
+
+int def_parse(const struct buf *text, const char *path, const char *name, struct def **def, struct err *e)
+{
 	struct reading r = { .sect = S_VM };
 
 	if (def_check_name(name, e) < 0)
@@ -610,7 +618,7 @@ int def_read_as(const char *file, const char *path, const char *name, struct def
 	r.obj = r.def = calloc(1, sizeof *r.def);
 	if (!r.def)
 		return err_nomem(e, "read a definition");
-	if (set_defaults(r.def, path, name, e) < 0 || read_text(&r, file, path, e) < 0) {
+	if (set_defaults(r.def, path, name, e) < 0 || read_text(&r, path, text, e) < 0) {
 		def_free(r.def);
 		return e->code;
 	}

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/buf.h"
 #include "lib/err.h"
 
 #define DEF_NAME_MAX 64  /* a VM's name: letters, digits, '-', '_', '.', not starting with '.' or '-' */
@@ -87,6 +88,9 @@ int def_read(const char *path, const char *name, struct def **def, struct err *e
 
 /* The same from @file, a copy of what was at @path: that is what errors name and relative paths begin at. */
 int def_read_as(const char *file, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+
+/* The same from its @text, which was at @path. */
+int def_parse(const struct buf *text, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
 void def_free(struct def *def);
 
 /* The next name in "a, b c": where and how long. False: there is none. */

@@ -9,6 +9,7 @@
 #include "engine/chain/chain.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/memory/memory.h"
 #include "engine/record/record.h"
 #include "engine/savevm/savevm.h"
@@ -561,7 +562,7 @@ int fermata_snapshot_import(struct fermata_vm *vm, const struct fermata_import *
 
 	if (i->file && fd < 0)
 		return err_sys(e, errno, "%s: cannot open %s", vm->name, i->file);
-	rc = jobs_none(vm, e) < 0 ? e->code : import(&j, i->file ? fd : i->fd, out, e);
+	rc = jobs_none(vm, e) < 0 || managed_none(vm, false, e) < 0 ? e->code : import(&j, i->file ? fd : i->fd, out, e);
 	archive_done(&j.a);
 	ram_out_done(&j.ram);
 	json_free(j.doc);

@@ -10,6 +10,7 @@
 #include "engine/chain/chain.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
@@ -227,6 +228,8 @@ int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, st
 	if (b->dest && !dest)
 		return err_nomem(e, "copy a disk");
 	p.dest = dest;
+	if (CONFIG_MEMORY && managed_none(vm, false, e) < 0)
+		return err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name);
 	if (CONFIG_MEMORY && standby_give_up(vm, "the images change", e) < 0)
 		return err_at(e, "%s", vm->name);
 	rc = vm->def->disks[p.disk].readonly ? err_set(e, -EROFS, "the disk is readonly") : chain_find(vm, p.disk, &p.chain, e);

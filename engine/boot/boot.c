@@ -7,6 +7,7 @@
 
 #include "engine/boot/internal.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
@@ -18,6 +19,7 @@
 #include "lib/own.h"
 
 #define KEPT      "before-boot"
+#define SAVED     "managedsave"
 
 /* ---- health ------------------------------------------------------------------------------------------------ */
 
@@ -40,21 +42,45 @@ static int keep_present(struct fermata_vm *vm, const char *from, struct err *e)
 	return record_save(vm->rec, e);
 }
 
+/* A managed save that this boot sets aside is there until the next healthy one. */
+static int note_aside(struct fermata_vm *vm, struct err *e)
+{
+	if (!CONFIG_MEMORY || !fermata_managed(vm) || vm->rec->boot.aside)
+		return 0;
+	vm->rec->boot.aside = managed_next(vm);
+	return record_save(vm->rec, e);
+}
+
+/* A managed save is in the way of a revert: it is set aside, and put back if nothing came of that. */
+static int bring_back(struct fermata_vm *vm, const char *from, const struct fermata_revert *r, struct err *e)
+{
+	auto_free char *save = NULL;
+	struct err also;
+
+	if (CONFIG_MEMORY && managed_set_aside(vm, &save, e) < 0)
+		return e->code;
+	if (keep_present(vm, from, e) == 0 && fermata_snapshot_revert(vm, from, r, e) == 0) {
+		if (CONFIG_MEMORY)
+			managed_tell(vm, save);
+		return 0;
+	}
+	if (CONFIG_MEMORY && e->code != FERMATA_PENDING && !vm_alive(vm) && managed_put_back(vm, save, &also) < 0)
+		err_also(e, "and: %s", also.msg);
+	return e->code;
+}
+
 static int bring_up(struct fermata_vm *vm, const char *from, bool paused, struct err *e)
 {
 	const struct fermata_revert r = { .running = !paused, .paused = paused, .verify = vm->def->boot.verify };
-	bool managed = same_text(from, "managedsave");
+	bool managed = same_text(from, SAVED);
 
 	if (managed && !(CONFIG_MEMORY && fermata_managed(vm)))
 		return err_set(e, -ENODATA, "there is no saved state");
-	/* Once the disks have moved on, a managed save is worth nothing. */
-	if (CONFIG_MEMORY && same_text(from, "cold") && fermata_managed_remove(vm, e) < 0)
-		return e->code;
-	if (managed || same_text(from, "cold"))
+	if (managed)
 		return fermata_start(vm, paused, e);
-	if (keep_present(vm, from, e) < 0)
+	if (note_aside(vm, e) < 0)
 		return e->code;
-	return fermata_snapshot_revert(vm, from, &r, e);
+	return same_text(from, "cold") ? fermata_start_afresh(vm, paused, true, e) : bring_back(vm, from, &r, e);
 }
 
 static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
@@ -85,6 +111,7 @@ static char *choices(const struct fermata_vm *vm, bool cold, size_t *n)
 {
 	const char *guard = vm->rec->boot.guard, *s = vm->def->boot.fallback;
 	auto_buf struct buf b = { 0 };
+	bool saved = !cold && vm->rec->boot.saved;
 
 	*n = 1;
 	if (cold)
@@ -92,16 +119,24 @@ static char *choices(const struct fermata_vm *vm, bool cold, size_t *n)
 	else if (guard)
 		buf_add(&b, guard, strlen(guard) + 1);
 	*n += b.n > 0;
+	/* Whoever saved it, the supervisor or an administrator, means the guest to go on from there. */
+	if (saved && !same_text(golden(vm), SAVED)) {
+		buf_add(&b, SAVED, sizeof SAVED);
+		++*n;
+	}
 	buf_add(&b, golden(vm), strlen(golden(vm)) + 1);
 	while (s && *(s += strspn(s, " \t,"))) {
 		size_t len = strcspn(s, ","), end = len;
 
 		while (s[end - 1] == ' ' || s[end - 1] == '\t')
 			end--;
-		buf_add(&b, s, end);
-		buf_addc(&b, '\0');
+		/* It has had its turn. */
+		if (!saved || end != sizeof SAVED - 1 || strncmp(s, SAVED, end)) {
+			buf_add(&b, s, end);
+			buf_addc(&b, '\0');
+			++*n;
+		}
 		s += len;
-		++*n;
 	}
 	return b.oom ? NULL : buf_take(&b);
 }
@@ -128,9 +163,15 @@ int note_attempt(struct fermata_vm *vm, uint64_t tries, const char *from, const 
 
 int note_healthy(struct fermata_vm *vm, const char *from, struct err *e)
 {
-	vm->rec->boot.kept = false;
+	uint64_t aside = vm->rec->boot.aside;
+
+	vm->rec->boot.kept = vm->rec->boot.saved = false;
+	vm->rec->boot.aside = 0;
 	if (record_string(&vm->rec->boot.guard, NULL, e) < 0 || note_attempt(vm, 0, from, "healthy", e) < 0)
 		return err_at(e, "%s", vm->name);
+	/* What the boots before this one have set aside has not been missed. */
+	if (CONFIG_MEMORY && from && !same_text(from, SAVED) && managed_expire(vm, aside, e) < 0)
+		vm_notice(vm, "%s", e->msg);
 	return 0;
 }
 
@@ -147,7 +188,7 @@ int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
 {
 	const struct fermata_snap *s;
 
-	if (name && !same_text(name, "cold") && !same_text(name, "managedsave") && fermata_snap_find(vm, name, &s, e) < 0)
+	if (name && !same_text(name, "cold") && !same_text(name, SAVED) && fermata_snap_find(vm, name, &s, e) < 0)
 		return e->code;
 	/* What the definition says needs no second word. */
 	if (name && record_string(&vm->rec->boot.good, same_text(name, vm->def->boot.from) ? NULL : name, e) < 0)
@@ -210,7 +251,15 @@ int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
 		if (!vm->rec->boot.tries || resumed(vm, e))
 			return note_healthy(vm, NULL, e);
 	}
-	if (!(list = choices(vm, cold, &n)))
+	list = choices(vm, cold, &n);
+	/* The list stays the same until one of it is healthy, or all have failed. */
+	if (list && (!vm->rec->boot.tries || vm->rec->boot.tries >= n * vm->def->boot.attempts)) {
+		free(list);
+		vm->rec->boot.tries = 0;
+		vm->rec->boot.saved = CONFIG_MEMORY && fermata_managed(vm);
+		list = choices(vm, cold, &n);
+	}
+	if (!list)
 		return err_nomem(e, "boot");
 	rc = try_all(vm, list, n, e);
 	if (rc >= 0)

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "engine/compat.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/record/record.h"
@@ -121,6 +123,8 @@ int manifest_check_disks(const struct fermata_vm *vm, const struct mem_in *in, s
 		if (n == def->n_disks || strcmp(json_str(json_get(d, "name"), ""), def->disks[n].name))
 			break;
 		file = fermata_vm_disk_file(vm, n);
+		if (access(file, F_OK) < 0)
+			return err_sys(e, errno, "%s: cannot find image %s", def->disks[n].name, file);
 		identity(file, &size, &mtime, &device);
 		if (device && !def->disks[n].readonly && vm->rec->saved != json_uint(json_get(json_root(in->manifest), "nonce"), 0)) {
 			err_set(e, -ESTALE, "%s: the block device %s does not tell whether it has changed, and this memory was used "
@@ -137,16 +141,12 @@ int manifest_check_disks(const struct fermata_vm *vm, const struct mem_in *in, s
 	return n == def->n_disks ? 0 : err_set(e, -ESTALE, "the VM had other disks when it was saved");
 }
 
+/* What QEMU is started with is what the guest was saved in. */
 int manifest_check_definition(const struct fermata_vm *vm, const struct mem_in *in, struct err *e)
 {
-	auto_buf struct buf text = { 0 };
-
-	if (file_read(vm->def->path, DEF_TEXT_MAX, &text, e) < 0)
-		return e->code;
-	if (!strcmp(buf_str(&text), mem_in_str(in, "definition")))
+	if (compat_definition(vm, mem_in_str(in, "definition"), e) == 0)
 		return 0;
-	err_set(e, -ESTALE, "%s was changed since the memory was saved", vm->def->path);
-	return err_hint(e, "--force tries it all the same");
+	return err_hint(e, "restore --force tries it all the same");
 }
 
 int memory_open(const char *path, const struct fermata_snap *s, struct mem_in *in, struct err *e)

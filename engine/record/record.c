@@ -42,6 +42,8 @@ int read_boot(const struct json *o, struct record_boot *b, struct err *e)
 	if (json_need_uint(o, "tries", &b->tries, e) < 0 || json_need_int(o, "since", &b->since, e) < 0)
 		return err_at(e, "boot");
 	b->kept = json_bool(json_get(o, "kept"), false);
+	b->saved = json_bool(json_get(o, "saved"), false);
+	b->aside = json_uint(json_get(o, "aside"), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
 		if (record_string(boot_string(b, i), json_str(json_get(o, boot_strings[i].key), NULL), e) < 0)
 			return e->code;
@@ -54,6 +56,10 @@ void write_boot(struct json_out *w, struct record_boot *b)
 	json_put_uint(w, "tries", b->tries);
 	json_put_int(w, "since", b->since);
 	json_put_bool(w, "kept", b->kept);
+	if (b->saved)
+		json_put_bool(w, "saved", true);
+	if (b->aside)
+		json_put_uint(w, "aside", b->aside);
 	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
 		if (*boot_string(b, i))
 			json_put_str(w, boot_strings[i].key, *boot_string(b, i));

@@ -106,6 +106,8 @@ struct record_boot {
 	uint64_t tries; /* attempts begun since the VM was last healthy: raised and on disk before each of them */
 	int64_t since;  /* epoch seconds of the last change */
 	bool kept;      /* the present was kept before the first of them */
+	bool saved;     /* there was a managed save before the first of them: it is the first choice */
+	uint64_t aside; /* number of the first managed save that they set aside; 0: none */
 	char *good;     /* what to boot from in place of the definition's "from" */
 	char *guard;    /* the checkpoint that a guarded command goes back to: before everything else */
 	char *from;     /* what was tried last */

@@ -11,10 +11,6 @@ struct err;
 struct fermata_snap;
 struct fermata_vm;
 
-/* ---- managed.c ---- */
-
-char *managed_save_path(const struct fermata_vm *vm);
-
 /* ---- save.c ---- */
 
 bool save_is_ours(const char *path, const struct fermata_snap *s);
@@ -25,5 +21,9 @@ int end_saved(struct fermata_vm *vm, struct err *e);
 /* ---- restore.c ---- */
 
 int restore_finish(struct fermata_vm *vm, bool run, struct err *e);
+
+/* ---- save.c ---- */
+
+int spare_managed(struct fermata_vm *vm, const char *path, bool force, struct err *e);
 
 #endif

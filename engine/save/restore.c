@@ -5,8 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
@@ -22,12 +24,9 @@
 /* It has loaded, the guest stands: a managed save is used up before it goes on. */
 int restore_finish(struct fermata_vm *vm, bool run, struct err *e)
 {
-	auto_free char *managed = managed_save_path(vm);
 	struct kvm *k;
 
-	if (!managed)
-		return err_nomem(e, "restore");
-	if (saved_forget(vm, e) < 0 || (!strcmp(vm->rec->pending.snap->memory, managed) && fermata_managed_remove(vm, e) < 0))
+	if (saved_forget(vm, e) < 0 || managed_use_up(vm, vm->rec->pending.snap->memory, e) < 0)
 		return e->code;
 	if (fermata_vm_kvm(vm, &k, e) < 0 || (run && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
@@ -60,7 +59,8 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 	struct err also;
 	bool run;
 
-	if (mem_in_open(path, &in, e) < 0 || check(vm, &in, r->force, e) < 0 || vm_caps(vm, &caps, e) < 0)
+	if (mem_in_open(path, &in, e) < 0 || (r->file && spare_managed(vm, path, r->force, e) < 0) || check(vm, &in, r->force, e) < 0 ||
+		vm_caps(vm, &caps, e) < 0)
 		return e->code;
 	machine = mem_in_str(&in, "machine");
 	run = r->running || (!r->paused && !strcmp(mem_in_str(&in, "state"), "running"));
@@ -80,16 +80,17 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 
 int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, struct err *e)
 {
-	auto_free char *path = r->file ? path_beside("", r->file) : managed_save_path(vm);
+	auto_free char *path = r->file ? path_beside("", r->file) : managed_path(vm);
 
 	if (!path)
 		return err_nomem(e, "restore");
 	vm->keep_time = r->keep_time;
 	if (restore(vm, path, r, e) == 0)
 		return 0;
-	if (!r->file) {
+	/* It was held against the present VM and refused, or QEMU could not load it. What is missing may come back. */
+	if (!r->file && (e->code == -ESTALE || e->code == -EINVAL || e->code == -EUCLEAN || e->code == -EREMOTEIO)) {
 		e->hint[0] = '\0';
-		err_hint(e, "--force-boot starts it without");
+		err_hint(e, "--force-boot starts it without, 'restore --force %s' tries it all the same", path);
 	}
 	return err_at(e, "%s: cannot restore", vm->name);
 }

@@ -5,9 +5,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
@@ -19,6 +21,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/file.h"
+#include "lib/lib.h"
 #include "lib/own.h"
 
 /* ---- the manifest ----------------------------------------------------------------------------------------- */
@@ -155,7 +158,7 @@ static int check_output(struct fermata_vm *vm, const char *path, const struct ou
 
 int fermata_save(struct fermata_vm *vm, const struct fermata_save *s, struct err *e)
 {
-	auto_free char *path = s->file ? path_beside("", s->file) : managed_save_path(vm);
+	auto_free char *path = s->file ? path_beside("", s->file) : managed_path(vm);
 	char status[KVM_STATUS_MAX];
 	struct kvm *k;
 
@@ -183,5 +186,15 @@ int fermata_dump(struct fermata_vm *vm, const char *file, bool direct, struct er
 }
 
 /* ---- restoring ---------------------------------------------------------------------------------------------- */
+
+/* What is restored is not the managed save: that would be of no use any more. */
+int spare_managed(struct fermata_vm *vm, const char *path, bool force, struct err *e)
+{
+	auto_free char *managed = managed_path(vm);
+
+	if (!managed)
+		return err_nomem(e, "restore");
+	return same_file(path, managed) ? 0 : managed_none(vm, force, e);
+}
 
 /* ---- after a kill ------------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
@@ -320,6 +321,8 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 		err_set(e, -EINVAL, "%s: --quiesce is for disk snapshots of a running VM", vm->name);
 		return err_hint(e, "a checkpoint with memory needs no quiet file systems");
 	}
+	if (CONFIG_MEMORY && managed_none(vm, false, e) < 0)
+		return err_at(e, "%s: cannot create snapshot '%s'", vm->name, c->name ? c->name : "");
 	snprintf(second, sizeof second, "%lld", (long long)time(NULL));
 	rc = running_check(vm, p.memory, e) < 0 ? e->code : create(vm, &p, e);
 	native_done(&p.off);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
 #include "engine/snapshot/internal.h"
@@ -11,6 +12,7 @@
 #include "kvm/kvm.h"
 #include "lib/err.h"
 #include "lib/file.h"
+#include "lib/own.h"
 
 /* A guest that waits for its "cont" does not wait for ours alone. */
 int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
@@ -37,9 +39,22 @@ int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char 
 		&kept, e);
 }
 
+static int revert_any(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
+{
+	if (s->nvram && !file_exists(s->nvram))
+		return err_set(e, -ENOENT, "its copy of the nvram, %s, is gone", s->nvram);
+	if (r->keep && revert_keep(vm, s, r->keep, e) < 0)
+		return e->code;
+	if (!CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
+		return err_set(e, -EOPNOTSUPP, "built without CONFIG_MEMORY");
+	return fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert_internal(vm, s, r, e);
+}
+
 int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struct fermata_revert *r, struct err *e)
 {
 	const struct fermata_snap *s;
+	auto_free char *save = NULL;
+	struct err also;
 	int rc;
 
 	vm->keep_time = r->keep_time;
@@ -47,13 +62,14 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 		return err_at(e, "%s", vm->name);
 	if (fermata_snap_find(vm, name, &s, e) < 0)
 		return e->code;
-	if (s->nvram && !file_exists(s->nvram))
-		return err_set(e, -ENOENT, "%s: cannot revert to '%s': its copy of the nvram, %s, is gone", vm->name, name, s->nvram);
-	if ((r->keep && revert_keep(vm, s, r->keep, e) < 0))
-		return e->code;
-	if (!CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
-		return err_set(e, -EOPNOTSUPP, "%s: built without CONFIG_MEMORY", vm->name);
-	rc = fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert_internal(vm, s, r, e);
+	if (CONFIG_MEMORY && !vm_alive(vm) && (r->force ? managed_set_aside(vm, &save, e) : managed_none(vm, false, e)) < 0)
+		return err_at(e, "%s: cannot revert to '%s'", vm->name, name);
+	rc = revert_any(vm, s, r, e);
 	vm_ask_anew(vm);
+	/* A refusal costs nothing, nor does it cost the save. */
+	if (CONFIG_MEMORY && rc < 0 && e->code != FERMATA_PENDING && !vm_alive(vm) && managed_put_back(vm, save, &also) < 0)
+		err_also(e, "and: %s", also.msg);
+	else if (CONFIG_MEMORY && rc == 0)
+		managed_tell(vm, save);
 	return rc < 0 ? err_at(e, "%s: cannot revert to '%s'", vm->name, name) : 0;
 }

@@ -7,6 +7,7 @@
 #include "engine/chain/chain.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"
+#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
@@ -50,7 +51,7 @@ int fermata_standby(struct fermata_vm *vm, const char *name, struct err *e)
 	}
 	if (standby_ready(vm, s))
 		return 0;
-	if (jobs_none(vm, e) < 0 || standby_give_up(vm, NULL, e) < 0 || checkpoint_check(vm, s, false, false, e) < 0 ||
+	if (jobs_none(vm, e) < 0 || managed_none(vm, false, e) < 0 || standby_give_up(vm, NULL, e) < 0 || checkpoint_check(vm, s, false, false, e) < 0 ||
 		revert_ext_check(vm, s, e) < 0)
 		return err_at(e, "%s: cannot keep a standby for '%s'", vm->name, name);
 	if (make(vm, s, e) == 0)

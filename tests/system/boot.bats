@@ -122,7 +122,8 @@ status_of() {
 	fermata managedsave w
 	saved=$(last_counter w)
 	from=$(mark w)
-	boot w 4 "from 'managedsave', attempt 1 of 3"
+	# Whoever saved it means it to go on from there: that is the first choice, whatever the policy says.
+	boot w 0 "from 'managedsave', attempt 1 of 3"
 	assert_went_back w "$from" "$saved"
 	[ "$(status_of w from)" = managedsave ]
 	fermata destroy w

@@ -1,0 +1,38 @@
+#include "kvm/def_guest.h"
+
+static void put(struct buf *b, const char *key, const char *val)
+{
+	if (val)
+		buf_addf(b, "%s = %s\n", key, val);
+}
+
+void def_guest(const struct def *d, struct buf *b)
+{
+	static const char *const accels[] = { "kvm", "tcg", "kvm:tcg" }, *const buses[] = { "virtio", "ide", "sata", "scsi" };
+
+	put(b, "machine", d->machine);
+	put(b, "accel", accels[d->accel]);
+	put(b, "cpu", d->cpu);
+	buf_addf(b, "memory = %llu MiB\nvcpus = %u\n", (unsigned long long)(d->memory >> 20), d->vcpus);
+	put(b, "agent", d->agent ? "yes" : "no");
+	put(b, "firmware", d->firmware);
+	put(b, "nvram", d->nvram);
+	put(b, "kernel", d->kernel);
+	put(b, "initrd", d->initrd);
+	put(b, "append", d->append);
+	for (size_t i = 0; i < d->n_disks; i++) {
+		const struct def_disk *k = &d->disks[i];
+
+		buf_addf(b, "disk %s = %s, %s%s%s%s\n", k->name, buses[k->bus], k->format == FORMAT_RAW ? "raw" : "qcow2",
+			k->serial ? ", serial " : "", k->serial ? k->serial : "", k->readonly ? ", readonly" : "");
+	}
+	for (size_t i = 0; i < d->n_nets; i++) {
+		const struct def_net *n = &d->nets[i];
+
+		/* The other end of its cable is the host's affair. */
+		if (!str_eq(n->type, "none"))
+			buf_addf(b, "net %s = %s, %s\n", n->name, n->model, n->mac);
+	}
+	for (size_t i = 0; i < d->n_qemu_args; i++)
+		put(b, "[qemu] arg", d->qemu_args[i]);
+}

@@ -499,6 +499,7 @@ struct fermata_boot_info {
 	const char *good;   /* what it boots from */
 	const char *guard;  /* a guarded command's checkpoint, or "" */
 	const char *pending, *pending_of; /* an operation on record, under way or cut off: "snapshot-revert", "golden"; "" */
+	bool guard_cut;     /* who guarded that command is gone */
 };
 
 /* Borrowed until the VM is closed. */
@@ -513,8 +514,20 @@ int fermata_boot_healthy(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 /* Take it down as "on-stop" says, within "stop-within"; then the plug is pulled. 0 when it is off already. */
 int fermata_boot_stop(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* Take a checkpoint that the next boot goes back to until fermata_guard_end() says that the VM may stay as it is. */
-int fermata_guard_begin(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+/*
+ * Take a checkpoint that is gone back to unless fermata_guard_end() says that the VM may stay as it is: by the next boot, if
+ * the host goes down meanwhile. If only this process dies and the guest goes on, it is on record that the user is to decide.
+ * @out: held until the end, also without the VM; fermata_guard_free().
+ */
+struct fermata_guard;
+int fermata_guard_begin(struct fermata_vm *vm, struct fermata_guard **out, struct err *e) MUST_CHECK;
+void fermata_guard_free(struct fermata_guard *g);
+
+/* What the user decides about one that was cut off. -EBUSY: it is not. -ENOENT: there is none. */
+int fermata_guard_decide(struct fermata_vm *vm, bool keep, struct err *e) MUST_CHECK;
+
+/* A notice, if that is to be decided. */
+void fermata_guard_tell(struct fermata_vm *vm);
 
 /* @keep: forget the checkpoint; else go back to it first. */
 int fermata_guard_end(struct fermata_vm *vm, bool keep, struct err *e) MUST_CHECK;

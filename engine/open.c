@@ -9,6 +9,7 @@
 #include "engine/blockjob/blockjob.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
+#include "engine/guarded.h"
 #include "engine/internal.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
@@ -81,7 +82,7 @@ static int settle(struct fermata_vm *vm, struct err *e)
 	if (!vm_alive(vm))
 		kvm_clean(vm->run_dir);
 	if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || (CONFIG_MEMORY && standby_recover(vm, e) < 0) ||
-		trash_empty(vm, e) < 0)
+		trash_empty(vm, e) < 0 || (CONFIG_BOOT && guard_look(vm, e) < 0))
 		return err_at(e, "%s", vm->name);
 	return 0;
 }

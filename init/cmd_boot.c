@@ -1,4 +1,5 @@
 /* boot, boot-status, mark-good, guard: a VM's boot policy, by hand */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,6 +94,8 @@ static int status_one(const char *name, struct table *t, struct json_out *w, str
 	table_cell(t, since);
 	if (b.pending[0])
 		table_cellf(t, "%s '%s' is pending", b.pending, b.pending_of);
+	else if (b.guard_cut)
+		table_cellf(t, "the guard was cut off; '%s' waits", b.guard);
 	else
 		table_cell(t, b.result[0] ? b.result : "-");
 	json_obj(w, NULL);
@@ -104,6 +107,7 @@ static int status_one(const char *name, struct table *t, struct json_out *w, str
 	json_put_int(w, "since", b.since);
 	json_put_str(w, "result", b.result);
 	json_put_str(w, "guard", b.guard);
+	json_put_bool(w, "guard-cut-off", b.guard_cut);
 	json_put_str(w, "pending", b.pending);
 	json_obj_end(w);
 	return 0;
@@ -146,28 +150,47 @@ const struct cmd cmd_boot_status = { "boot-status", "[VM]", "domain", "what was 
 
 /* ---- guard ------------------------------------------------------------------------------------------------------- */
 
-static int run_guard(int argc, char **argv, struct err *e)
+static struct fermata_guard *guard;
+
+static int do_guard(struct fermata_vm *vm, struct err *e)
+{
+	return fermata_guard_begin(vm, &guard, e);
+}
+
+/* The command has ended, or was called off. */
+static int end_guard(const char *name, int status, int sig, struct err *e)
 {
 	auto_vm struct fermata_vm *vm = NULL;
 	struct err sick;
-	int status;
 
-	(void)argc;
-	if (vm_do(argv[0], "guard", fermata_guard_begin, e) < 0)
-		return e->code;
-	/* Unlocked: the command may well be one of ours. */
-	status = kvm_child_run(argv + 1);
-	if (vm_get(argv[0], FERMATA_WRITE, "guard", &vm, e) < 0)
-		return err_hint(e, "the next boot goes back to the checkpoint");
-	if (status == 0 && fermata_boot_healthy(vm, &sick) == 0)
+	if (vm_get(name, FERMATA_WRITE, "guard", &vm, e) < 0)
+		return err_hint(e, "'fermata recover %s --guard=back' goes back to the checkpoint", name);
+	if (status == 0 && !sig && fermata_boot_healthy(vm, &sick) == 0 && !(kvm_child_called_off() && (sig = SIGTERM)))
 		return fermata_guard_end(vm, true, e);
 	if (fermata_guard_end(vm, false, e) < 0)
-		return err_hint(e, "the next boot goes back to the checkpoint");
+		return err_hint(e, "'fermata recover %s --guard=back' tries it again", name);
+	if (sig)
+		return err_set(e, ERR_EXIT(4), "%s: went back: it was called off", name);
 	if (status)
-		return err_set(e, ERR_EXIT(4), "%s: went back: the command ended with status %d", argv[0], status);
-	return err_set(e, ERR_EXIT(4), "%s: went back: %s", argv[0], sick.msg);
+		return err_set(e, ERR_EXIT(4), "%s: went back: the command ended with status %d", name, status);
+	return err_set(e, ERR_EXIT(4), "%s: went back: %s", name, sick.msg);
+}
+
+static int run_guard(int argc, char **argv, struct err *e)
+{
+	int status, sig, rc;
+
+	(void)argc;
+	if (vm_do(argv[0], "guard", do_guard, e) < 0)
+		return e->code;
+	/* Unlocked: the command may well be one of ours. */
+	status = kvm_child_run_heeding(argv + 1, &sig);
+	rc = end_guard(argv[0], status, sig, e);
+	fermata_guard_free(guard);
+	return rc;
 }
 
 const struct cmd cmd_guard = { "guard", "VM -- COMMAND...", NULL, "run COMMAND, and go back if the guest does not stay healthy",
 	"A checkpoint is taken first. Exit status 0: the command's work is kept; 4: the VM is back where it was.\n"
-	"After a power cut in between, the next boot goes back.\n", NULL, 2, -1, run_guard };
+	"Hung up, interrupted or terminated, it goes back at once. After a power cut in between, the next boot goes back.\n"
+	"If guard itself is killed and the guest goes on, 'recover VM --guard=back' or --guard=keep decides.\n", NULL, 2, -1, run_guard };

@@ -26,6 +26,7 @@ static const struct opt list_opts[] = {
 struct listed {
 	struct fermata_status st;
 	const char *state; /* in words */
+	bool guard_cut;    /* a guarded command's guard is gone: the user is to decide */
 	struct err trouble;
 };
 
@@ -47,6 +48,12 @@ static void look_at(struct fermata *host, const char *name, struct listed *l)
 	else
 		l->state = trouble && !l->st.pid ? "damaged record" : fermata_state_name(l->st.state);
 	vm_tell_pending(vm);
+	if (CONFIG_BOOT) {
+		struct fermata_boot_info b;
+
+		fermata_boot_look(vm, &b);
+		l->guard_cut = b.guard_cut;
+	}
 	fermata_vm_close(vm);
 }
 
@@ -64,6 +71,8 @@ static void list_one(struct fermata *host, const char *name, struct table *t, st
 		json_put_str(w, "state", l.trouble.msg[0] && !l.st.pid ? "invalid" : l.state);
 		if (l.st.pid)
 			json_put_int(w, "pid", l.st.pid);
+		if (l.guard_cut)
+			json_put_bool(w, "guard-cut-off", true);
 		if (l.trouble.msg[0])
 			json_put_str(w, "error", l.trouble.msg);
 		json_obj_end(w);
@@ -75,7 +84,7 @@ static void list_one(struct fermata *host, const char *name, struct table *t, st
 		else
 			table_cell(t, "-");
 		table_cell(t, name);
-		table_cell(t, l.state);
+		table_cellf(t, "%s%s", l.state, l.guard_cut ? " (guard cut off)" : "");
 	}
 }
 
@@ -363,10 +372,14 @@ const struct cmd cmd_domfsthaw = { "domfsthaw", "VM", "domain", "thaw the guest'
 
 static struct {
 	bool abandon, yes;
+	const char *guard;
 } recover_args;
 static const struct opt recover_opts[] = {
 	{ 0, "abandon", NULL, "give up what is pending and cannot go on, once --yes is said", OPT_FLAG(&recover_args.abandon) },
 	{ 0, "yes", NULL, "with --abandon: do it; without, what it costs is said", OPT_FLAG(&recover_args.yes) },
+#if CONFIG_BOOT
+	{ 0, "guard", "keep|back", "what becomes of a guarded command whose guard was cut off", OPT_STR(&recover_args.guard) },
+#endif
 	{ 0 },
 };
 
@@ -379,6 +392,22 @@ static int abandon(const char *name, struct err *e)
 	return vm_get(name, FERMATA_STEER, "recover", &vm, e) < 0 ? e->code : fermata_abandon(vm, recover_args.yes, e);
 }
 
+static int recover_one(const char *name, struct err *e)
+{
+	auto_vm struct fermata_vm *vm = NULL;
+	bool keep = recover_args.guard && !strcmp(recover_args.guard, "keep");
+
+	if (recover_args.guard && !keep && strcmp(recover_args.guard, "back"))
+		return err_set(e, ERR_USAGE, "recover: --guard '%s' is neither keep nor back", recover_args.guard);
+	if (vm_get(name, FERMATA_WRITE, "recover", &vm, e) < 0)
+		return e->code;
+	if (CONFIG_BOOT && recover_args.guard)
+		return fermata_guard_decide(vm, keep, e);
+	if (CONFIG_BOOT)
+		fermata_guard_tell(vm);
+	return 0;
+}
+
 static int run_recover(int argc, char **argv, struct err *e)
 {
 	auto_host struct fermata *host = NULL;
@@ -387,17 +416,14 @@ static int run_recover(int argc, char **argv, struct err *e)
 
 	if (recover_args.abandon || recover_args.yes)
 		return recover_args.abandon ? abandon(argc ? argv[0] : NULL, e) : err_set(e, ERR_USAGE, "--yes goes with --abandon");
-	if (argc) {
-		auto_vm struct fermata_vm *vm = NULL;
-
-		return vm_get(argv[0], FERMATA_WRITE, "recover", &vm, e);
-	}
+	if (argc)
+		return recover_one(argv[0], e);
+	if (recover_args.guard)
+		return err_set(e, ERR_USAGE, "recover: --guard is for one VM");
 	if (host_get(&host, e) < 0 || fermata_names(host, &names, e) < 0)
 		return e->code;
 	for (const char *n = names; *n; n += strlen(n) + 1) {
-		auto_vm struct fermata_vm *vm = NULL;
-
-		if (vm_get(n, FERMATA_WRITE, "recover", &vm, e) == 0)
+		if (recover_one(n, e) == 0)
 			continue;
 		/* The last one is main()'s to tell. What is pending counts more than what was refused. */
 		if (last.code)

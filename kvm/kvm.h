@@ -261,6 +261,14 @@ pid_t kvm_child_start(int (*fn)(void *ctx), void *ctx);
 /* Run a command and wait: its exit status; 127: it could not be run; 128 and more: a signal ended it. */
 int kvm_child_run(char **words);
 
+/*
+ * The same, heeding what ends us (SIGHUP, SIGINT, SIGTERM, SIGQUIT, unless ignored): it is passed on, and the command has ten
+ * seconds then. @sig: out, that signal; 0: none. They stay blocked afterwards: kvm_child_called_off() tells of one that
+ * came since.
+ */
+int kvm_child_run_heeding(char **words, int *sig);
+bool kvm_child_called_off(void);
+
 /* ---- the host ----------------------------------------------------------------------------------------- */
 
 enum kvm_verdict { HOST_PASS, HOST_WARN, HOST_FAIL };

@@ -7,6 +7,7 @@
 
 #include "engine/boot/internal.h"
 #include "engine/fermata.h"
+#include "engine/guarded.h"
 #include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
@@ -25,20 +26,43 @@
 
 /* ---- one attempt --------------------------------------------------------------------------------------------- */
 
+/*
+ * A name for a snapshot of ours: @base, or that and a number where somebody else's has it. @id: the one that we made last;
+ * if it is still there, it keeps its name. Caller frees.
+ */
+char *boot_snap_name(struct fermata_vm *vm, const char *base, uint64_t id)
+{
+	const struct fermata_snap *ours = id ? record_by_id(vm->rec, id) : NULL, *s;
+	char *name = strdup(ours ? ours->name : base);
+	struct err none;
+
+	for (uint64_t n = vm->rec->next_id; name && !ours && fermata_snap_find(vm, name, &s, &none) == 0; n++) {
+		free(name);
+		name = str_fmt("%s~%llu", base, (unsigned long long)n);
+	}
+	return name;
+}
+
 /* discard-changes = no: what the last run left stays as a snapshot, until the next boot has one to keep. */
 static int keep_present(struct fermata_vm *vm, const char *from, struct err *e)
 {
 	static const struct fermata_delete whole;
+	struct record_boot *b = &vm->rec->boot;
+	auto_free char *name = NULL;
 	const struct fermata_snap *s;
-	struct err none;
 
-	if (vm->def->boot.discard_changes || vm->rec->boot.kept)
+	if (vm->def->boot.discard_changes || b->kept)
 		return 0;
-	if (fermata_snap_find(vm, KEPT, &s, &none) == 0 && fermata_snapshot_delete(vm, KEPT, &whole, e) < 0)
+	name = boot_snap_name(vm, KEPT, b->kept_id);
+	if (!name)
+		return err_nomem(e, "boot");
+	if (record_by_id(vm->rec, b->kept_id) && fermata_snapshot_delete(vm, name, &whole, e) < 0)
 		return e->code;
-	if (fermata_snap_find(vm, from, &s, e) < 0 || revert_keep(vm, s, KEPT, e) < 0)
+	if (fermata_snap_find(vm, from, &s, e) < 0 || revert_keep(vm, s, name, e) < 0)
 		return e->code;
-	vm->rec->boot.kept = true;
+	s = record_by_name(vm->rec, name);
+	b->kept_id = s ? s->id : 0;
+	b->kept = true;
 	return record_save(vm->rec, e);
 }
 
@@ -109,7 +133,7 @@ static const char *golden(const struct fermata_vm *vm)
 /* Every choice in its order, each with its NUL; @n: out. NULL: no memory. */
 static char *choices(const struct fermata_vm *vm, bool cold, size_t *n)
 {
-	const char *guard = vm->rec->boot.guard, *s = vm->def->boot.fallback;
+	const char *guard = guard_is_first(vm) ? vm->rec->boot.guard : NULL, *s = vm->def->boot.fallback;
 	auto_buf struct buf b = { 0 };
 	bool saved = !cold && vm->rec->boot.saved;
 
@@ -150,7 +174,7 @@ static const char *nth(const char *list, uint64_t i)
 
 /* ---- the record --------------------------------------------------------------------------------------------------- */
 
-int note_attempt(struct fermata_vm *vm, uint64_t tries, const char *from, const char *result, struct err *e)
+int boot_note(struct fermata_vm *vm, uint64_t tries, const char *from, const char *result, struct err *e)
 {
 	struct record_boot *b = &vm->rec->boot;
 
@@ -161,13 +185,14 @@ int note_attempt(struct fermata_vm *vm, uint64_t tries, const char *from, const 
 	return record_save(vm->rec, e);
 }
 
-int note_healthy(struct fermata_vm *vm, const char *from, struct err *e)
+int boot_note_healthy(struct fermata_vm *vm, const char *from, struct err *e)
 {
 	uint64_t aside = vm->rec->boot.aside;
 
 	vm->rec->boot.kept = vm->rec->boot.saved = false;
 	vm->rec->boot.aside = 0;
-	if (record_string(&vm->rec->boot.guard, NULL, e) < 0 || note_attempt(vm, 0, from, "healthy", e) < 0)
+	/* A guard that was cut off waits for the user's word. */
+	if ((!vm->rec->boot.cut && record_string(&vm->rec->boot.guard, NULL, e) < 0) || boot_note(vm, 0, from, "healthy", e) < 0)
 		return err_at(e, "%s", vm->name);
 	/* What the boots before this one have set aside has not been missed. */
 	if (CONFIG_MEMORY && from && !same_text(from, SAVED) && managed_expire(vm, aside, e) < 0)
@@ -181,7 +206,7 @@ void fermata_boot_look(const struct fermata_vm *vm, struct fermata_boot_info *ou
 
 	*out = (struct fermata_boot_info){ b->tries, b->since, b->from ? b->from : "", b->result ? b->result : "",
 		golden(vm), b->guard ? b->guard : "", record_pending(vm->rec),
-		vm->rec->pending.snap ? vm->rec->pending.snap->name : "" };
+		vm->rec->pending.snap ? vm->rec->pending.snap->name : "", guard_is_cut(vm) };
 }
 
 int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
@@ -190,10 +215,11 @@ int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
 
 	if (name && !same_text(name, "cold") && !same_text(name, SAVED) && fermata_snap_find(vm, name, &s, e) < 0)
 		return e->code;
+	vm->rec->boot.cut = false;
 	/* What the definition says needs no second word. */
 	if (name && record_string(&vm->rec->boot.good, same_text(name, vm->def->boot.from) ? NULL : name, e) < 0)
 		return e->code;
-	return note_healthy(vm, NULL, e);
+	return boot_note_healthy(vm, NULL, e);
 }
 
 /* ---- boot ------------------------------------------------------------------------------------------------------------ */
@@ -221,11 +247,11 @@ static int try_all(struct fermata_vm *vm, const char *list, size_t n, struct err
 		 * no choice is better than another, and none may be tried: it could destroy what recovery needs.
 		 */
 		if ((vm_alive(vm) && life_kill(vm, e) < 0) || vm_recover(vm, e) < 0 ||
-			note_attempt(vm, i + 1, from, "trying", e) < 0)
+			boot_note(vm, i + 1, from, "trying", e) < 0)
 			return e->code;
 		vm_notice(vm, "boot: from '%s', attempt %u of %u", from, (unsigned)(i % each) + 1, each);
 		if (attempt(vm, from, e) == 0) {
-			if (note_healthy(vm, from, e) < 0)
+			if (boot_note_healthy(vm, from, e) < 0)
 				return e->code;
 			vm_notice(vm, "boot: healthy after %llu ms", (unsigned long long)(clock_mono_ms() - began));
 			return i >= each;
@@ -249,8 +275,12 @@ int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
 		if (!vm->rec->boot.tries)
 			vm_notice(vm, "boot: it runs already");
 		if (!vm->rec->boot.tries || resumed(vm, e))
-			return note_healthy(vm, NULL, e);
+			return boot_note_healthy(vm, NULL, e);
 	}
+	if (guard_look(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
+	if (vm->rec->boot.cut)
+		guard_tell(vm);
 	list = choices(vm, cold, &n);
 	/* The list stays the same until one of it is healthy, or all have failed. */
 	if (list && (!vm->rec->boot.tries || vm->rec->boot.tries >= n * vm->def->boot.attempts)) {
@@ -266,7 +296,7 @@ int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
 		return rc;
 	if (rc == FERMATA_PENDING && vm->rec->boot.tries < n * vm->def->boot.attempts)
 		return err_at(e, "%s: cannot boot", vm->name);
-	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || note_attempt(vm, n * vm->def->boot.attempts, NULL, e->msg, &also) < 0)
+	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || boot_note(vm, n * vm->def->boot.attempts, NULL, e->msg, &also) < 0)
 		err_also(e, "and: %s", also.msg);
 	return err_at(e, "%s: cannot boot; every choice failed, the last because", vm->name);
 }
@@ -290,5 +320,3 @@ int fermata_boot_stop(struct fermata_vm *vm, struct err *e)
 	}
 	return vm_alive(vm) ? fermata_destroy(vm, false, e) : 0;
 }
-
-/* ---- guard ----------------------------------------------------------------------------------------------------------- */

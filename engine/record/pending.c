@@ -39,5 +39,6 @@ int pending_end(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	}
 	snap_free(old.snap);
+	free(old.guard);
 	return 0;
 }

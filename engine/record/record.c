@@ -44,6 +44,9 @@ int read_boot(const struct json *o, struct record_boot *b, struct err *e)
 	b->kept = json_bool(json_get(o, "kept"), false);
 	b->saved = json_bool(json_get(o, "saved"), false);
 	b->aside = json_uint(json_get(o, "aside"), 0);
+	b->cut = json_bool(json_get(o, "guard-cut-off"), false);
+	b->guard_id = json_uint(json_get(o, "guard-id"), 0);
+	b->kept_id = json_uint(json_get(o, "kept-id"), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
 		if (record_string(boot_string(b, i), json_str(json_get(o, boot_strings[i].key), NULL), e) < 0)
 			return e->code;
@@ -60,6 +63,12 @@ void write_boot(struct json_out *w, struct record_boot *b)
 		json_put_bool(w, "saved", true);
 	if (b->aside)
 		json_put_uint(w, "aside", b->aside);
+	if (b->cut)
+		json_put_bool(w, "guard-cut-off", true);
+	if (b->guard_id)
+		json_put_uint(w, "guard-id", b->guard_id);
+	if (b->kept_id)
+		json_put_uint(w, "kept-id", b->kept_id);
 	for (size_t i = 0; i < ARRAY_SIZE(boot_strings); i++)
 		if (*boot_string(b, i))
 			json_put_str(w, boot_strings[i].key, *boot_string(b, i));
@@ -97,6 +106,7 @@ void note_defined(const struct record *r, struct record_disk *d)
 void pending_clear(struct record *r)
 {
 	snap_free(r->pending.snap);
+	free(r->pending.guard);
 	r->pending = (struct pending){ 0 };
 }
 

@@ -67,6 +67,7 @@ struct pending {
 	struct fermata_snap *snap; /* create: what it becomes; delete, revert: a copy of what it is about;
 	                              save, restore: its memory file and machine;
 	                              import: what it becomes, with the overlays that disks without an image get */
+	char *guard;       /* revert with the VM off: the tag that keeps the present until the checkpoint has loaded; or NULL */
 	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
 	uint64_t since_ns; /* the clock's time when it went on record */
 	struct pending_mark marks[DEF_MAX_DISKS]; /* of the disks of @snap, in their order */
@@ -110,6 +111,9 @@ struct record_boot {
 	uint64_t aside; /* number of the first managed save that they set aside; 0: none */
 	char *good;     /* what to boot from in place of the definition's "from" */
 	char *guard;    /* the checkpoint that a guarded command goes back to: before everything else */
+	uint64_t guard_id; /* the snapshot that it is, or the last one was: what else has its name is not ours */
+	uint64_t kept_id;  /* the same of the present that was kept */
+	bool cut;       /* who guarded is gone, and the guest went on: the user decides what becomes of it, no boot does */
 	char *from;     /* what was tried last */
 	char *result;   /* "trying", "healthy", or why it failed */
 };

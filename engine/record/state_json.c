@@ -110,6 +110,8 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 		read_snap(json_get(o, "snapshot"), &r->pending.snap, e) < 0)
 		return err_at(e, "pending");
 	r->pending.op = (enum pending_op)op;
+	if (record_string(&r->pending.guard, json_str(json_get(o, "guard"), NULL), e) < 0)
+		return e->code;
 	r->pending.keep_time = json_bool(json_get(o, "keep-time"), false);
 	r->pending.since_ns = json_uint(json_get(o, "since-ns"), 0);
 	json_each(m, json_get(o, "marks")) {
@@ -388,6 +390,8 @@ int record_save(struct record *r, struct err *e)
 		json_put_str(&w, "operation", ops[r->pending.op]);
 		json_put_bool(&w, "live", r->pending.live);
 		json_put_bool(&w, "run", r->pending.run);
+		if (r->pending.guard)
+			json_put_str(&w, "guard", r->pending.guard);
 		if (r->pending.keep_time)
 			json_put_bool(&w, "keep-time", true);
 		json_put_uint(&w, "replaces", r->pending.replaces);

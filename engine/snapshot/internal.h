@@ -42,6 +42,10 @@ int choose_vmstate(struct fermata_vm *vm, struct plan *p, struct err *e);
 void read_new_tags(struct fermata_vm *vm, const struct disks *ds, bool *whole);
 int overlays_written(const struct fermata_snap *s, bool *written, struct err *e);
 
+/* ---- revert.c ---- */
+
+char *guard_tag(void);
+
 /* ---- revert_internal.c ---- */
 
 int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate, bool ran, struct err *e);
@@ -67,5 +71,8 @@ struct plan {
 	struct disks ds;
 	struct native off; /* VM off: the images, open for what becomes of them */
 };
+
+/* What keeps the present on the disks of a VM that is off while it is tried whether a checkpoint loads; and a nonce. */
+#define GUARD_TAG "fermata-before-revert"
 
 #endif

@@ -1,6 +1,8 @@
 /* Going back to a snapshot. The present is given up only when the target has shown that it loads. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "engine/fermata.h"
 #include "engine/managed.h"
@@ -10,9 +12,21 @@
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
+#include "lib/buf.h"
+#include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
+
+/* A tag that no image can have already. NULL: no memory. */
+char *guard_tag(void)
+{
+	uint64_t nonce;
+
+	if (getrandom(&nonce, sizeof nonce, GRND_NONBLOCK) != sizeof nonce)
+		nonce = clock_mono_ns() ^ (uint64_t)getpid() << 40;
+	return str_fmt(GUARD_TAG "-%016llx", (unsigned long long)nonce);
+}
 
 /* A guest that waits for its "cont" does not wait for ours alone. */
 int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,

@@ -18,20 +18,18 @@
 #include "lib/lib.h"
 #include "monitor/monitor.h"
 
-/* What stands on the disks of a VM that is off while it is tried whether a checkpoint loads. */
-#define GUARD_TAG "fermata-before-revert"
-
-/* A snapshot of the present, with the disks of @s, that revert_undo() can go back to. */
-static struct fermata_snap *guard_of(const struct fermata_snap *s)
+/* A snapshot of the present, with the disks of the pending revert's, that revert_undo() can go back to. */
+static struct fermata_snap *guard_of(const struct pending *p)
 {
-	struct fermata_snap *g = snap_copy(s);
+	struct fermata_snap *g = snap_copy(p->snap);
 
 	if (!g)
 		return NULL;
 	g->kind = FERMATA_DISK_INTERNAL;
 	for (size_t i = 0; i < g->n_disks; i++) {
 		free(g->disks[i].tag);
-		g->disks[i].tag = strdup(GUARD_TAG);
+		/* One that an earlier version began has the bare name. */
+		g->disks[i].tag = strdup(p->guard ? p->guard : GUARD_TAG);
 		if (!g->disks[i].tag) {
 			snap_free(g);
 			return NULL;
@@ -118,7 +116,7 @@ static int settle_state(struct fermata_vm *vm, bool run, struct err *e)
 int revert_finish(struct fermata_vm *vm, struct err *e)
 {
 	struct pending *p = &vm->rec->pending;
-	auto_snap struct fermata_snap *guard = p->live ? NULL : guard_of(p->snap);
+	auto_snap struct fermata_snap *guard = p->live ? NULL : guard_of(p);
 	uint64_t snap = p->snap->id;
 	bool run = p->run;
 
@@ -139,7 +137,7 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 int revert_undo(struct fermata_vm *vm, struct err *e)
 {
 	struct pending *p = &vm->rec->pending;
-	auto_snap struct fermata_snap *guard = guard_of(p->snap);
+	auto_snap struct fermata_snap *guard = guard_of(p);
 	bool whole;
 
 	if (!guard)
@@ -185,7 +183,7 @@ int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks 
 static int load_off(struct fermata_vm *vm, struct pending p, bool force, struct err *e)
 {
 	const struct fermata_snap *s = p.snap;
-	auto_snap struct fermata_snap *guard = guard_of(s);
+	auto_snap struct fermata_snap *guard = guard_of(&p);
 	auto_native struct native n = { 0 };
 	auto_disks struct disks ds = { 0 };
 	const struct kvm_caps *caps;
@@ -197,6 +195,7 @@ static int load_off(struct fermata_vm *vm, struct pending p, bool force, struct 
 
 	if (!guard || vm_caps(vm, &caps, e) < 0 || native_begin(vm, NATIVE_CREATE, guard, p.marks, &n, e) < 0) {
 		snap_free(p.snap);
+		free(p.guard);
 		return guard ? e->code : err_nomem(e, "revert");
 	}
 	if (pending_begin(vm, p, e) < 0)
@@ -281,8 +280,12 @@ int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	}
 	p.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING);
 	p.snap = part_of(s, &ds, on);
-	if (!p.snap)
+	p.guard = !alive && memory ? guard_tag() : NULL;
+	if (!p.snap || (!alive && memory && !p.guard)) {
+		snap_free(p.snap);
+		free(p.guard);
 		return err_nomem(e, "revert");
+	}
 	if (!memory)
 		return apply_disks(vm, p, r, e);
 	if (!alive)

@@ -212,6 +212,90 @@ guarded() {
 	[ "$(status_of w guard)" = "" ]
 }
 
+guard_is() {
+	[ "$(status_of w guard-cut-off)" = "$1" ]
+}
+
+# begin_guard COMMAND...: in the background, up to where the command runs; $guard
+begin_guard() {
+	rm -f "$FERMATA_ROOT/began"
+	"$FERMATA_BIN" --root "$FERMATA_ROOT" guard w -- sh -c "touch '$FERMATA_ROOT/began'; $1" >/dev/null 2>"$FERMATA_ROOT/err" 3>&- &
+	guard=$!
+	wait_until 60 test -e "$FERMATA_ROOT/began"
+}
+
+@test "guard: hung up or terminated, the VM goes back at once" {
+	witness_vm w 1
+	printf 'from = cold\nhealthy = running\n' | policy w
+	vm_start w
+	for sig in HUP TERM; do
+		wait_counter_above w $(($(last_counter w) + 20))
+		at=$(last_counter w)
+		begin_guard "sleep 20"
+		wait_counter_above w $((at + 60))
+		from=$(mark w)
+		kill -$sig $guard
+		status=0
+		wait $guard || status=$?
+		[ $status = 4 ]
+		grep -q "went back: it was called off" "$FERMATA_ROOT/err"
+		wait_until 60 two_lines w "$from"
+		assert_one_instant w
+		not listed w before-update
+		guard_is false
+	done
+}
+
+@test "guard: killed while the guest goes on: named, decided by the user, and no boot goes back" {
+	witness_vm w 1
+	printf 'from = cold\nhealthy = running\n' | policy w
+	vm_start w
+	for end in keep back; do
+		begin_guard "sleep 1"
+		kill -KILL $guard
+		wait $guard || true
+		wait_until 30 guard_is true
+		fermata list | grep -q "running (guard cut off)"
+		fermata boot-status | grep -q "the guard was cut off; 'before-update' waits"
+		fermata recover w 2>"$FERMATA_ROOT/err"
+		grep -q -- "--guard=back goes back\|--guard=back' goes back to 'before-update'" "$FERMATA_ROOT/err"
+		fails 1 "not decided" guard w -- true
+		wait_counter_above w $(($(last_counter w) + 50))
+		fermata destroy w
+		boot w 0 "from 'cold'"
+		guard_is true
+		listed w before-update
+		from=$(mark w)
+		fails 2 "neither keep nor back" recover w --guard=perhaps
+		fermata recover w --guard=$end
+		guard_is false
+		not listed w before-update
+		fails 1 "nothing is guarded" recover w --guard=keep
+		assert_state w running
+		wait_until 60 two_lines w "$from"
+	done
+	fermata guard w -- true
+}
+
+@test "guard, boot: a user's snapshots of their names stay" {
+	golden_vm
+	printf 'from = golden\ndiscard-changes = no\nhealthy = running\n' | policy w
+	for name in before-update before-boot; do
+		fermata snapshot-create-as w "$name" mine
+	done
+	fermata start w
+	fermata guard w -- true
+	fails 4 "went back" guard w -- false
+	fermata destroy w
+	boot w 0 ""
+	fermata destroy w
+	boot w 0 ""
+	[ "$(fermata snapshot-list w --name | grep -c '^before-boot')" = 2 ]
+	for name in before-update before-boot; do
+		fermata snapshot-info w "$name" | grep -q mine
+	done
+}
+
 @test "the counter is on disk before the attempt: no record, no start" {
 	need_strace
 	witness_vm w 1

@@ -122,6 +122,30 @@ walk() {
 	[ "$(ask w v '^V')" = "V ok" ]
 }
 
+@test "revert: of a VM that is off, an image's own tag of the guard's old name is nobody's guard" {
+	witness_vm w 2
+	vm_start w
+	fermata snapshot-create-as w k
+	fermata destroy w
+	for disk in vda vdb; do
+		qemu-img snapshot -c fermata-before-revert "$FERMATA_ROOT/images/w-$disk.qcow2"
+		qemu-io -c "write -q -P 7 40M 1M" "$FERMATA_ROOT/images/w-$disk.qcow2"
+	done
+	# One that does not load: the present is as it was.
+	sed -i 's/^memory *=.*/memory = 128M/' "$FERMATA_ROOT/etc/fermata/w.conf"
+	not fermata snapshot-revert w k --force
+	qemu-io -r -c "read -P 7 40M 1M" "$FERMATA_ROOT/images/w-vdb.qcow2" | grep -qv failed
+	[ "$(spread w fermata-before-revert)" = all ]
+	not is_pending w
+	sed -i 's/^memory *=.*/memory = 64M/' "$FERMATA_ROOT/etc/fermata/w.conf"
+	from=$(mark w)
+	fermata snapshot-revert w k
+	assert_one_instant w "$from"
+	fermata destroy w
+	[ "$(spread w fermata-before-revert)" = all ]
+	[ "$(qemu-img snapshot -l "$FERMATA_ROOT/images/w-vda.qcow2" | grep -c before-revert)" = 1 ]
+}
+
 @test "checkpoint: of a paused guest, and reverts that leave it running or paused" {
 	witness_vm w 2
 	vm_start w

@@ -12,7 +12,7 @@ ifeq ($(abspath $(O)),$(CURDIR))
 $(error O=$(O): what is built needs a folder of its own)
 endif
 
-VERSION := 0.1.0
+VERSION := $(shell awk '/^\#define FERMATA_VERSION_(MAJOR|MINOR|PATCH) / { printf "%s%s", dot, $$3; dot = "." }' engine/fermata.h)
 
 # ---- where it is installed ---------------------------------------------------------------------------------
 DESTDIR ?=
@@ -70,6 +70,7 @@ ifeq ($(origin AR),default)
 AR := $(CROSS_COMPILE)ar
 endif
 STRIP ?= $(CROSS_COMPILE)strip
+OBJCOPY ?= $(CROSS_COMPILE)objcopy
 SIZE ?= $(CROSS_COMPILE)size
 CFLAGS ?= -Os -g
 # n: linked with the shared libc
@@ -179,8 +180,10 @@ init_objs := $(addprefix $(O)/,$(init-y))
 
 all: $(O)/fermata $(O)/libfermata.a
 
+# One object: what its files share among them is not the name space of those who link it.
 $(O)/libfermata.a: $(lib_objs)
-	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR,$@) $(CC) $(CFLAGS) -r -nostdlib -o $(O)/libfermata.o $^ && \
+		$(OBJCOPY) --wildcard --keep-global-symbol='fermata_*' $(O)/libfermata.o && rm -f $@ && $(AR) rcs $@ $(O)/libfermata.o
 
 $(O)/fermata.debug: $(init_objs) $(lib_objs)
 	$(call say,LINK,$@) $(CC) $(CFLAGS) $(link) $(ldhard) $(LDFLAGS) -o $@ $^
@@ -213,7 +216,7 @@ install: all
 	$(Q)put() { d='$(DESTDIR)'$$1; shift; install -d "$$d"; for f; do t=$$d/$${f##*/}; t=$${t%.in}; \
 		sed -e 's|@PREFIX@|$(PREFIX)|; s|@BINDIR@|$(BINDIR)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 			-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|$(if $(SYSCONFDIR),; s|/etc/fermata|$(SYSCONFDIR)/fermata|g)' "$$f" >"$$t" && chmod 644 "$$t" || exit 1; done; }; \
-	put '$(INCLUDEDIR)/fermata/engine' engine/fermata.h; put '$(INCLUDEDIR)/fermata/lib' lib/err.h; \
+	put '$(INCLUDEDIR)/fermata/engine' engine/fermata.h; put '$(INCLUDEDIR)/fermata/lib' lib/err_type.h; \
 	put '$(LIBDIR)/pkgconfig' engine/fermata.pc.in; \
 	for n in 1 5 8; do put "$(MANDIR)/man$$n" docs/*.$$n; done; \
 	put '$(UNITDIR)' init/dist/fermata.service; put '$(DATADIR)' $(filter-out %.service,$(wildcard init/dist/fermata.*))

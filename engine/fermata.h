@@ -14,15 +14,24 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "lib/err.h"
+#include "lib/err_type.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of this header; fermata_version() is the library's. */
+#define FERMATA_VERSION_MAJOR 0
+#define FERMATA_VERSION_MINOR 1
+#define FERMATA_VERSION_PATCH 0
+
+const char *fermata_version(void); /* "MAJOR.MINOR.PATCH" */
 
 /* The operation failed half way and is on record; the next fermata_vm_open() for writing puts it right. */
 #define FERMATA_PENDING (-4002)
 
 struct fermata;    /* a host: where definitions, records and sockets are */
 struct fermata_vm; /* one VM of it */
-struct def;        /* its definition: kvm/def.h */
-struct kvm;        /* its QEMU, when it runs: kvm/kvm.h */
 
 /* ---- the host ----------------------------------------------------------------------------------------- */
 
@@ -76,7 +85,6 @@ int fermata_abandon(struct fermata_vm *vm, bool yes, struct err *e) MUST_CHECK;
 /* What is wrong with the VM's definition or record although it could be opened; NULL: nothing. Borrowed. */
 const struct err *fermata_vm_trouble(const struct fermata_vm *vm);
 
-const struct def *fermata_vm_def(const struct fermata_vm *vm);
 const char *fermata_vm_name(const struct fermata_vm *vm);
 const char *fermata_vm_run_dir(const struct fermata_vm *vm);
 
@@ -98,13 +106,16 @@ struct fermata_status {
 int fermata_vm_status(struct fermata_vm *vm, struct fermata_status *st, struct err *e) MUST_CHECK;
 const char *fermata_state_name(enum fermata_state s); /* "running", "shut off", ... */
 
-/* The connection to the running QEMU, made on first use. -ESRCH with "is not running" when it is off. */
-int fermata_vm_kvm(struct fermata_vm *vm, struct kvm **out, struct err *e) MUST_CHECK;
+/* How many disks the definition has. Below, @i is one of them, in the definition's order. */
+size_t fermata_vm_disks(const struct fermata_vm *vm);
 
-/* The image that disk number @i (in the definition's order) uses now: the record's, else the definition's. */
+/* Its name in the definition: "vda". Borrowed from @vm; NULL if there is no disk @i. */
+const char *fermata_vm_disk_name(const struct fermata_vm *vm, size_t i);
+
+/* The image that the disk uses now: the record's, else the definition's. Borrowed from @vm; NULL if there is no disk @i. */
 const char *fermata_vm_disk_file(const struct fermata_vm *vm, size_t i);
 
-/* Whether that is raw, not qcow2. */
+/* Whether that is raw, not qcow2. False if there is no disk @i. */
 bool fermata_vm_disk_raw(const struct fermata_vm *vm, size_t i);
 
 struct fermata_disk_size {
@@ -112,6 +123,7 @@ struct fermata_disk_size {
 	uint64_t allocation; /* bytes that the file takes on the host */
 	uint64_t physical;   /* the file's length, or the block device's */
 };
+/* -EINVAL: there is no disk @i. */
 int fermata_vm_disk_size(struct fermata_vm *vm, size_t i, struct fermata_disk_size *out, struct err *e) MUST_CHECK;
 
 /* QEMU's command line as the VM would be started now, words with their NUL, an empty one last. Caller frees. */
@@ -162,7 +174,7 @@ struct fermata_image {
 	const struct fermata_snap *frozen; /* the external snapshot that froze it, or NULL */
 };
 
-/* Every image of disk number @i. @list: out; fermata_images_free(). */
+/* Every image of disk number @i. -EINVAL: there is none. @list: out; fermata_images_free(). */
 int fermata_images(struct fermata_vm *vm, size_t i, struct fermata_image **list, size_t *n, struct err *e) MUST_CHECK;
 void fermata_images_free(struct fermata_image *list, size_t n);
 
@@ -531,5 +543,9 @@ void fermata_guard_tell(struct fermata_vm *vm);
 
 /* @keep: forget the checkpoint; else go back to it first. */
 int fermata_guard_end(struct fermata_vm *vm, bool keep, struct err *e) MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -4,19 +4,9 @@
 
 #include <errno.h>
 
-#define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF(f, a) __attribute__((format(printf, f, a)))
+#include "lib/err_type.h"
 
-/*
- * One failure. Lives on the caller's stack, has nothing to free and needs no memory to be filled, so it
- * still works when memory is what ran out. A function that can fail takes one last, never NULL, and
- * touches it only when it fails.
- */
-struct err {
-	int code;       /* negative errno */
-	char msg[320];  /* "where: cannot do what: reason"; one phrase, no full stop, no newline */
-	char hint[160]; /* what to do about it, or "" */
-};
+#define PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* Start a failure with our own words. @code: negative errno. Returns @code. */
 int err_set(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);

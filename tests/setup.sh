@@ -11,7 +11,7 @@ set -eu
 
 # What is wanted, by use: build; build of the tests; QEMU and images; the guests; looking into programs.
 packages="
-	make gcc libc6-dev linux-libc-dev binutils musl-tools pkgconf groff-base
+	make gcc libc6-dev linux-libc-dev binutils musl-tools pkgconf groff-base g++
 	clang libcmocka-dev bats perl
 	qemu-system-x86 qemu-utils seabios
 	qemu-guest-agent busybox-static linux-image-cloud-amd64 cpio e2fsprogs kmod xz-utils

@@ -123,6 +123,8 @@ int fermata_images(struct fermata_vm *vm, size_t i, struct fermata_image **list,
 	struct err ignored;
 	bool raw;
 
+	if (i >= vm->def->n_disks)
+		return err_set(e, -EINVAL, "%s: there is no disk number %zu", vm->name, i);
 	if (gather(vm, i, &l, e) < 0) {
 		fermata_images_free(l.v, l.n);
 		free(l.id);
@@ -147,6 +149,8 @@ int fermata_vm_disk_size(struct fermata_vm *vm, size_t i, struct fermata_disk_si
 	struct qcow2_info info;
 	struct stat st;
 
+	if (!file)
+		return err_set(e, -EINVAL, "%s: there is no disk number %zu", vm->name, i);
 	if (dev_open(file, O_RDONLY, &d, e) < 0)
 		return err_at(e, "%s", vm->def->disks[i].name);
 	out->physical = out->capacity = d->size;

@@ -4,6 +4,7 @@
 
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
+#include "engine/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"

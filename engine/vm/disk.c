@@ -83,16 +83,32 @@ int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)
 	return user_reaches(vm, path, e);
 }
 
+size_t fermata_vm_disks(const struct fermata_vm *vm)
+{
+	return vm->def->n_disks;
+}
+
+const char *fermata_vm_disk_name(const struct fermata_vm *vm, size_t i)
+{
+	return i < vm->def->n_disks ? vm->def->disks[i].name : NULL;
+}
+
 const char *fermata_vm_disk_file(const struct fermata_vm *vm, size_t i)
 {
-	const struct record_disk *d = record_disk(vm->rec, vm->def->disks[i].name);
+	const struct record_disk *d;
 
+	if (i >= vm->def->n_disks)
+		return NULL;
+	d = record_disk(vm->rec, vm->def->disks[i].name);
 	return d && d->active ? d->active : vm->def->disks[i].file;
 }
 
 bool fermata_vm_disk_raw(const struct fermata_vm *vm, size_t i)
 {
-	const struct record_disk *d = record_disk(vm->rec, vm->def->disks[i].name);
+	const struct record_disk *d;
 
+	if (i >= vm->def->n_disks)
+		return false;
+	d = record_disk(vm->rec, vm->def->disks[i].name);
 	return d && d->active ? d->raw : vm->def->disks[i].format == FORMAT_RAW;
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "engine/fermata.h"
+#include "engine/program.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
@@ -31,6 +32,11 @@ void fermata_vm_close(struct fermata_vm *vm)
 	free(vm->run_dir);
 	free(vm->state_dir);
 	free(vm);
+}
+
+const char *fermata_version(void)
+{
+	return FERMATA_VERSION;
 }
 
 const struct def *fermata_vm_def(const struct fermata_vm *vm)

@@ -258,6 +258,60 @@ hardened_glibc() {
 	[ "$(PKG_CONFIG_PATH=$W/dest/usr/lib/pkgconfig pkg-config --modversion fermata)" = "$("$FULL/fermata" --version | cut -d' ' -f2)" ]
 }
 
+@test "library: it exports names of its own only, and its header stands alone, in C and in C++" {
+	make install O="$FULL" DESTDIR="$W/dest" PREFIX=/usr >/dev/null
+	nm -g --defined-only "$W/dest/usr/lib/libfermata.a" | awk 'NF == 3 { print $3 }' >names
+	grep -q '^fermata_vm_open$' names
+	run grep -v '^fermata_' names
+	[ -z "$output" ]
+	# Functions of a program that the library has, too, under these names.
+	cat >mine.c <<-'END'
+		#include "engine/fermata.h"
+		#include <stdio.h>
+		#include <string.h>
+		int ini_parse(void);
+		int claim(void);
+		int found(void);
+		int err_set(void);
+		int ini_parse(void) { return 1; }
+		int claim(void) { return 2; }
+		int found(void) { return 3; }
+		int err_set(void) { return 4; }
+		int main(int argc, char **argv)
+		{
+			struct fermata_disk_size size;
+			struct fermata_vm *vm;
+			struct fermata *host;
+			struct fermata_image *list;
+			struct err e = { 0 };
+			size_t n;
+
+			if (argc != 2 || fermata_open(argv[1], &host, &e) < 0 || fermata_vm_open(host, "one", FERMATA_READ, "mine", &vm, &e) < 0)
+				return 1;
+			for (size_t i = 0; i < fermata_vm_disks(vm); i++)
+				printf("%s %s %d\n", fermata_vm_disk_name(vm, i), strrchr(fermata_vm_disk_file(vm, i), '/'), fermata_vm_disk_raw(vm, i));
+			n = fermata_vm_disks(vm);
+			printf("%d %d %d\n", fermata_vm_disk_name(vm, n) || fermata_vm_disk_file(vm, n) || fermata_vm_disk_raw(vm, n),
+				fermata_vm_disk_size(vm, n, &size, &e) == -22, fermata_images(vm, (size_t)-1, &list, &n, &e) == -22);
+			fermata_vm_close(vm);
+			fermata_close(host);
+			printf("%d %s\n", ini_parse() + claim() + found() + err_set(), fermata_version());
+			return 0;
+		}
+	END
+	mkdir -p root/etc/fermata
+	printf 'memory = 64M\n[disk vda]\nfile = a.raw\nformat = raw\n[disk vdb]\nfile = b.qcow2\nformat = qcow2\n' >root/etc/fermata/one.conf
+	cc=$(command -v musl-gcc || command -v gcc)
+	"$cc" -static -Wall -Wextra -Werror -I dest/usr/include/fermata -o mine mine.c dest/usr/lib/libfermata.a
+	version=$("$FULL/fermata" --version | cut -d' ' -f2)
+	diff <(./mine root) <(printf 'vda /a.raw 1\nvdb /b.qcow2 0\n0 1 1\n10 %s\n' "$version")
+	command -v g++ >/dev/null || skip "there is no g++"
+	printf '#include "engine/fermata.h"\nint main() { return !fermata_version()[0]; }\n' >mine.cc
+	g++ -Wall -Wextra -Werror -fsyntax-only -I dest/usr/include/fermata mine.cc
+	make -j2 O=o CC=gcc CFLAGS=-O0 o/libfermata.a >log
+	g++ -Wall -Wextra -Werror -I dest/usr/include/fermata -o other mine.cc o/libfermata.a
+}
+
 @test "install: every folder is the packager's" {
 	cp -a "$FULL" o
 	make O=o -o o/flags -o o/autoconf.h install DESTDIR="$W/dest" PREFIX=/opt/f BINDIR=/opt/bin LIBDIR=/opt/lib64 MANDIR=/opt/man \

@@ -7,6 +7,7 @@
 #include "init/img.h"
 #include "lib/buf.h"
 #include "lib/json.h"
+#include "lib/file.h"
 #include "lib/own.h"
 #include "lib/text.h"
 
@@ -134,9 +135,9 @@ static int put_specific(struct json_out *w, struct qcow2 *q, const struct qcow2_
 
 static uint64_t disk_usage(const struct image *img)
 {
-	struct stat st;
+	uint64_t bytes;
 
-	return fstat(dev_fd(img->dev), &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+	return file_measure(img->path, NULL, &bytes) ? bytes : 0;
 }
 
 static int print_human(const struct image *img, const struct qcow2_info *i, struct err *e)

@@ -1,9 +1,11 @@
 /* file.c */
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -198,6 +200,33 @@ int dir_make(const char *path, mode_t mode, struct err *e)
 bool file_exists(const char *path)
 {
 	return access(path, F_OK) == 0;
+}
+
+static bool device_size(const char *path, uint64_t *size)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	return fd >= 0 && ioctl(fd, BLKGETSIZE64, size) == 0;
+}
+
+bool file_measure(const char *path, uint64_t *size, uint64_t *allocated)
+{
+	uint64_t has[2] = { 0, 0 };
+	struct stat st;
+	bool ok = stat(path, &st) == 0;
+
+	if (ok && S_ISBLK(st.st_mode)) {
+		ok = device_size(path, &has[0]);
+		has[1] = has[0];
+	} else if (ok) {
+		has[0] = (uint64_t)st.st_size;
+		has[1] = (uint64_t)st.st_blocks * 512;
+	}
+	if (size)
+		*size = has[0];
+	if (allocated)
+		*allocated = has[1];
+	return ok;
 }
 
 int file_free_space(const char *path, uint64_t *bytes, struct err *e)

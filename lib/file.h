@@ -52,6 +52,12 @@ bool file_exists(const char *path);
  */
 char *path_beside(const char *file, const char *path);
 
+/*
+ * How many bytes @path has, and how many of them its file system has given it. A block device has all of its bytes: what
+ * stat(2) says of one is of its node in /dev. False: it is not there, or cannot be asked; both are 0 then. Either may be NULL.
+ */
+bool file_measure(const char *path, uint64_t *size, uint64_t *allocated);
+
 /* Free bytes for an ordinary user in the file system that holds @path. */
 int file_free_space(const char *path, uint64_t *bytes, struct err *e) MUST_CHECK;
 

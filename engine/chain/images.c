@@ -12,6 +12,7 @@
 #include "engine/vm/vm.h"
 #include "lib/dev.h"
 #include "lib/err.h"
+#include "lib/file.h"
 #include "qcow2/qcow2.h"
 
 #define MAX_LAYERS 200
@@ -51,8 +52,7 @@ static void measure(struct fermata_image *m, struct stat *st)
 	m->missing = stat(m->file, st) < 0;
 	if (m->missing)
 		return;
-	m->capacity = (uint64_t)st->st_size;
-	m->allocation = (uint64_t)st->st_blocks * 512;
+	m->missing = !file_measure(m->file, &m->capacity, &m->allocation);
 	if (m->raw)
 		return;
 	m->missing = qcow2_open(m->file, QCOW2_SHARE, &q, &ignored) < 0;

@@ -267,6 +267,29 @@ static int teardown(void **state)
 	return rmdir(dir); /* fails if a test left anything */
 }
 
+/* How large a device is can only be tried with one: tests/system/mix.bats. */
+static void measures(void **state)
+{
+	char path[] = "/tmp/fermata-file.XXXXXX";
+	int fd = mkstemp(path);
+	uint64_t size, has;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	assert_true(file_measure(path, &size, &has));
+	assert_int_equal(size, 1 << 20);
+	assert_int_equal(has, 0);
+	assert_int_equal(write(fd, "x", 1), 1);
+	assert_int_equal(fsync(fd), 0);
+	assert_true(file_measure(path, NULL, &has));
+	assert_in_range(has, 1, 1 << 16);
+	close(fd);
+	unlink(path);
+	assert_false(file_measure(path, &size, &has));
+	assert_int_equal(size + has, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +299,7 @@ int main(void)
 		cmocka_unit_test(flushes),
 		cmocka_unit_test(folders),
 		cmocka_unit_test(beside),
+		cmocka_unit_test(measures),
 		cmocka_unit_test(locks),
 		cmocka_unit_test(lock_dies),
 		cmocka_unit_test(lock_refused),

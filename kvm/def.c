@@ -27,6 +27,7 @@ enum kind {
 	SPAN,  /* uint64_t ms */
 	CHECK, /* char *, judged by check() */
 	ARGS,  /* words for the end of the command line; may repeat */
+	DIRS,  /* a folder for the list of backing-dir, made absolute; may repeat */
 };
 
 struct key {
@@ -63,6 +64,7 @@ static const struct key vm_keys[] = {
 	K("memory-mode", WORD, IN_VM(memory_mode), .words = "normal|instant"),
 	K("memory-dir", PATH, IN_VM(memory_dir)),
 	K("snapshot-dir", PATH, IN_VM(snapshot_dir)),
+	K("backing-dir", DIRS, 0),
 	K("qemu", PROG, IN_VM(qemu)),
 	K("user", STR, IN_VM(user), .max = 64),
 };
@@ -265,6 +267,20 @@ static int add_args(struct def *d, const char *s, struct err *e)
 	}
 }
 
+static int add_dir(struct def *d, const char *s, struct err *e)
+{
+	char **v = realloc(d->backing_dirs, (d->n_backing_dirs + 1) * sizeof *v);
+
+	if (!v)
+		return err_nomem(e, "read a definition");
+	d->backing_dirs = v;
+	v[d->n_backing_dirs] = path_beside(d->path, s);
+	if (!v[d->n_backing_dirs])
+		return err_nomem(e, "read a definition");
+	d->n_backing_dirs++;
+	return 0;
+}
+
 /* Replace the string at @at. */
 static int set_str(void *at, char *fresh, struct err *e)
 {
@@ -293,6 +309,8 @@ static int set_value(struct reading *r, const struct key *k, const char *s, stru
 	switch ((enum kind)k->kind) {
 	case ARGS:
 		return add_args(r->def, s, e);
+	case DIRS:
+		return add_dir(r->def, s, e);
 	case MEM:
 		return set_memory(s, at, e);
 	case SPAN:
@@ -502,7 +520,7 @@ static int read_key(void *ctx, const struct ini_line *l, struct err *e)
 		hint_near(l->key, s->n, key_name, s->keys, e);
 		return e->code;
 	}
-	if (r->key_line[r->sect][i] && s->keys[i].kind != ARGS)
+	if (r->key_line[r->sect][i] && s->keys[i].kind != ARGS && s->keys[i].kind != DIRS)
 		return err_set(e, -EINVAL, "%s was given in line %u already", l->key, r->key_line[r->sect][i]);
 	r->key_line[r->sect][i] = l->line;
 	if (r->sect == S_DISK && str_eq(l->key, "format"))
@@ -651,6 +669,9 @@ void def_free(struct def *d)
 	}
 	for (size_t i = 0; i < d->n_qemu_args; i++)
 		free(d->qemu_args[i]);
+	for (size_t i = 0; i < d->n_backing_dirs; i++)
+		free(d->backing_dirs[i]);
+	free(d->backing_dirs);
 	free_keys(&sects[S_VM], d);
 	free_keys(&sects[S_BOOT], d);
 	free_keys(&sects[S_QEMU], d);

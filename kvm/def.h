@@ -56,6 +56,8 @@ struct def {
 	char *memory_mode;  /* normal | instant: the memory is a file that can become a checkpoint as it is */
 	char *memory_dir;   /* where that file is, of a tmpfs or hugetlbfs; NULL: the host's */
 	char *snapshot_dir; /* NULL: beside each disk */
+	char **backing_dirs; /* backing and data files may lie there, too; nothing is made there */
+	size_t n_backing_dirs;
 	char *qemu;         /* name or path */
 	char *user;         /* NULL: as started */
 	struct def_disk *disks;

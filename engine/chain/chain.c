@@ -109,6 +109,9 @@ static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 
 	if (dir_allows(real, vm->state_dir, true) || dir_allows(real, vm->def->snapshot_dir, true))
 		return true;
+	for (size_t i = 0; i < vm->def->n_backing_dirs; i++)
+		if (dir_allows(real, vm->def->backing_dirs[i], true))
+			return true;
 	for (size_t i = 0; i < vm->def->n_disks; i++)
 		if (dir_allows(real, vm->def->disks[i].file, false))
 			return true;
@@ -168,7 +171,7 @@ int chain_alone(const char *image, struct err *e)
 static int refuse_outside(struct fermata_vm *vm, const char *image, const char *what, const char *real, struct err *e)
 {
 	err_set(e, -EACCES, "%s: its %s %s lies outside the folders that the definition names", image, what, real);
-	return err_hint(e, "set snapshot-dir in %s to a folder above it, if that is meant", vm->def->path);
+	return err_hint(e, "name its folder in %s, if that is meant: backing-dir = FOLDER", vm->def->path);
 }
 
 /* The guest reads and writes there as it does in the image. */

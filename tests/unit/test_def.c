@@ -65,6 +65,7 @@ static void whole(void **state)
 	struct def *d = must("memory  = 1.5G\nvcpus = 255\nmachine = pc   # old\naccel = kvm:tcg\ncpu = EPYC,-svm\nagent = yes\n"
 			     "kernel = vmlinuz\ninitrd = /boot/initrd\nappend = console=ttyS0 root=/dev/vda1\nfirmware = fw/code.fd\n"
 			     "nvram = vars.fd\nnvram-format = qcow2\nmemory-mode = instant\nsnapshot-dir = snaps\n"
+			     "backing-dir = /gold\nbacking-dir = more\n"
 			     "qemu = bin/qemu\nuser = nobody\n"
 			     "[disk vda]\nfile = a b,c.qcow2\nformat = qcow2\n"
 			     "[disk d-1_X]\nfile = /x/y.raw\nformat = raw\nbus = scsi\ncache = unsafe\ndiscard = ignore\n"
@@ -91,6 +92,10 @@ static void whole(void **state)
 	assert_string_equal(d->firmware, path);
 	assert_int_equal(d->nvram_format, FORMAT_QCOW2);
 	assert_string_equal(d->memory_mode, "instant");
+	assert_int_equal(d->n_backing_dirs, 2);
+	assert_string_equal(d->backing_dirs[0], "/gold");
+	snprintf(path, sizeof path, "%s/more", dir);
+	assert_string_equal(d->backing_dirs[1], path);
 	snprintf(path, sizeof path, "%s/bin/qemu", dir);
 	assert_string_equal(d->qemu, path);
 	assert_string_equal(d->user, "nobody");

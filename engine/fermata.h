@@ -193,6 +193,7 @@ struct fermata_block {
 	bool active;           /* commit: the active layer may be the top */
 	bool remove;           /* commit: remove the images that were committed */
 	bool drop;             /* commit: give up the snapshots whose images it overwrites */
+	bool relative;         /* pull, commit: a backing name that is written counts from the folder of the image above */
 	uint64_t speed;        /* bytes a second; 0: as fast as it goes */
 };
 
@@ -419,6 +420,7 @@ struct fermata_revert {
 	bool force;           /* although QEMU's version or the machine differ */
 	bool verify;          /* read all of an instant checkpoint's memory first, by its checksums */
 	bool keep_time;       /* as for a restore */
+	bool copy;            /* where something needs the image that carries it: it moves into a copy of that */
 	const char *keep;     /* keep the present as a disk snapshot of this name first; NULL: it is given up */
 };
 

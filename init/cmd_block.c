@@ -171,7 +171,7 @@ static int run_job(char **argv, struct fermata_block *b, struct err *e)
 
 static const struct opt pull_opts[] = {
 	{ 0, "base", "FILE", "stop at this image, at what this snapshot froze, or at DISK[N]", OPT_STR(&args.base) },
-	{ 0, "keep-relative", NULL, "names of files in one folder are relative: always so", OPT_FLAG(&args.relative) },
+	{ 0, "keep-relative", NULL, "name the backing file as it counts from the folder of the image above", OPT_FLAG(&args.relative) },
 	OPT_WAIT,
 	{ 0 },
 };
@@ -179,7 +179,7 @@ static const struct opt pull_opts[] = {
 static int run_pull(int argc, char **argv, struct err *e)
 {
 	(void)argc;
-	return run_job(argv, &(struct fermata_block){ .op = FERMATA_PULL, .base = args.base }, e);
+	return run_job(argv, &(struct fermata_block){ .op = FERMATA_PULL, .base = args.base, .relative = args.relative }, e);
 }
 
 const struct cmd cmd_blockpull = { "blockpull", "VM DISK", "domain path", "fill a disk's image from those that it stands on",
@@ -196,7 +196,7 @@ static const struct opt commit_opts[] = {
 	{ 0, "keep-overlay", NULL, "--active --wait, then stay with the overlay", OPT_FLAG(&args.keep) },
 	{ 0, "delete", NULL, "remove the images that were committed", OPT_FLAG(&args.remove) },
 	{ 0, "drop-snapshots", NULL, "give up snapshots whose images are overwritten", OPT_FLAG(&args.drop) },
-	{ 0, "keep-relative", NULL, "names of files in one folder are relative: always so", OPT_FLAG(&args.relative) },
+	{ 0, "keep-relative", NULL, "name the backing file as it counts from the folder of the image above", OPT_FLAG(&args.relative) },
 	OPT_WAIT,
 	{ 0 },
 };
@@ -204,7 +204,7 @@ static const struct opt commit_opts[] = {
 static int run_commit(int argc, char **argv, struct err *e)
 {
 	struct fermata_block b = { .op = FERMATA_COMMIT, .base = args.base, .top = args.top, .shallow = args.shallow,
-		.remove = args.remove, .drop = args.drop };
+		.remove = args.remove, .drop = args.drop, .relative = args.relative };
 
 	(void)argc;
 	if (args.shallow && args.base)

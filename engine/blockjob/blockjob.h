@@ -20,8 +20,9 @@ struct block_plan {
 	struct kvm_chain chain; /* layers[0] is the base */
 	size_t top, base;       /* layers; base NO_LAYER: none */
 	const char *dest;
-	bool dest_raw, reuse, shallow, remove, drop;
+	bool dest_raw, reuse, shallow, remove, drop, relative;
 	uint64_t speed;
+	uint64_t deleting; /* the id of the snapshot that a commit is part of the deletion of, or 0 */
 };
 #define NO_LAYER SIZE_MAX
 
@@ -32,11 +33,6 @@ int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e
 
 /* Check, put on record, start. */
 int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
-
-/* ---- lost.c ---- */
-
-/* -EBUSY if something other than @p's own chain stands on what a commit would write to. */
-int block_commit_alone(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
 
 /* ---- job.c ---- */
 

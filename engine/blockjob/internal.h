@@ -29,6 +29,9 @@ int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job
 
 /* ---- lost.c ---- */
 
+/* -EBUSY if something other than @p's own chain stands on what a commit would write to. */
+int block_commit_alone(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
+
 /* Take from the record, in memory, the snapshots that commit @j overwrites. */
 int job_forget_lost(struct fermata_vm *vm, const struct record_job *j, struct err *e) MUST_CHECK;
 

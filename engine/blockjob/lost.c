@@ -9,10 +9,9 @@
 #include "engine/blockjob/internal.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
+#include "engine/needs.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
-#include "kvm/def.h"
-#include "kvm/kvm.h"
 #include "lib/err.h"
 #include "lib/lib.h"
 #include "lib/text.h"
@@ -97,24 +96,10 @@ int job_forget_lost(struct fermata_vm *vm, const struct record_job *j, struct er
 
 int block_commit_alone(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
 {
-	const char *base = p->chain.layers[p->base].file;
-	const struct kvm_layer *top = &p->chain.layers[p->chain.n_layers - 1];
-	auto_file_set struct file_set own = { 0 }, others = { 0 };
+	/* A deletion sees to all that is backed by what it commits; a job only to the chain in use. */
+	const char *top = p->chain.layers[p->deleting ? p->top : p->chain.n_layers - 1].file;
 
-	file_set_add(&own, top->file, top->format == FORMAT_RAW);
-	for (size_t i = 0; i < vm->rec->n_snaps; i++)
-		for (size_t k = 0; k < vm->rec->snaps[i]->n_disks; k++) {
-			const struct fermata_snap_disk *d = &vm->rec->snaps[i]->disks[k];
-
-			if (file_set_has(&own, d->file))
-				continue;
-			file_set_add(&others, d->file, d->raw);
-			if (file_set_has(&others, base)) {
-				err_set(e, -EBUSY, "snapshot '%s' of another branch stands on %s", vm->rec->snaps[i]->name, base);
-				return err_hint(e, "pull instead, or delete it first");
-			}
-		}
-	if (needed_by_others(vm, base))
-		return err_set(e, -EBUSY, "another VM needs %s", base);
+	if (image_spares_all(vm, p->chain.disk, top, p->chain.layers[p->base].file, p->deleting, e) < 0)
+		return err_hint(e, "pull instead, or delete that first");
 	return 0;
 }

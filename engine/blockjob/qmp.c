@@ -31,13 +31,14 @@ static int put_node(struct start *s, const char *key, size_t layer, struct err *
 	return 0;
 }
 
-/* What the header of the image above names from then on. */
-static int put_backing(struct start *s, size_t base, struct err *e)
+/* What the header of @above, a layer, names from then on. */
+static int put_backing(struct start *s, size_t above, size_t base, struct err *e)
 {
-	auto_free char *name = backing_name(s->p->chain.layers[base].file);
+	const struct kvm_layer *l = s->p->chain.layers;
+	auto_free char *name = NULL;
 
-	if (!name)
-		return err_nomem(e, "name a backing file");
+	if (backing_name_for(l[above].file, l[base].file, s->p->relative, &name, e) < 0)
+		return e->code;
 	json_put_str(&s->w, "backing-file", name);
 	return 0;
 }
@@ -51,7 +52,7 @@ static int put_pull(struct start *s, struct err *e)
 		return e->code;
 	if (p->base == NO_LAYER)
 		return 0;
-	return put_node(s, "base-node", p->base, e) < 0 ? e->code : put_backing(s, p->base, e);
+	return put_node(s, "base-node", p->base, e) < 0 ? e->code : put_backing(s, p->top, p->base, e);
 }
 
 /* QMP block-commit */
@@ -62,7 +63,7 @@ static int put_commit(struct start *s, struct err *e)
 	json_put_str(&s->w, "device", s->d->node);
 	if (put_node(s, "top-node", p->top, e) < 0 || put_node(s, "base-node", p->base, e) < 0)
 		return e->code;
-	return p->op == FERMATA_COMMIT ? put_backing(s, p->base, e) : 0;
+	return p->op == FERMATA_COMMIT ? put_backing(s, p->top + 1, p->base, e) : 0;
 }
 
 /* QMP blockdev-mirror */

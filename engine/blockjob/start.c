@@ -111,7 +111,7 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 	switch (p->op) {
 	case FERMATA_PULL:
 		if (!vm_alive(vm))
-			return off_pull(vm, top, p->base == NO_LAYER ? n : p->top - p->base, true, e);
+			return off_pull(vm, top, p->base == NO_LAYER ? n : p->top - p->base, p->relative, true, e);
 		if (check_inner(top, e) < 0)
 			return e->code;
 		return check_room(vm, p, p->base == NO_LAYER ? 0 : p->base + 1, p->top, top, e);
@@ -219,7 +219,7 @@ int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e
 int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)
 {
 	struct block_plan p = { .op = b->op, .dest_raw = b->dest_raw, .reuse = b->reuse, .shallow = b->shallow, .remove = b->remove,
-		.drop = b->drop, .speed = b->speed };
+		.drop = b->drop, .relative = b->relative, .speed = b->speed };
 	auto_free char *dest = b->dest ? path_beside("", b->dest) : NULL;
 	struct kvm *k;
 	int rc;
@@ -247,8 +247,8 @@ int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job
 	const char *top = p->chain.layers[p->top].file, *base = j->images[j->n_images - 1];
 
 	if (p->op == FERMATA_PULL)
-		return off_pull(vm, top, p->base == NO_LAYER ? p->chain.n_layers : p->top - p->base, false, e);
+		return off_pull(vm, top, p->base == NO_LAYER ? p->chain.n_layers : p->top - p->base, p->relative, false, e);
 	if (off_commit(vm, top, p->top - p->base, false, e) < 0)
 		return e->code;
-	return p->op == FERMATA_COMMIT ? off_stand_on(j->images[0], base, j->raw, e) : 0;
+	return p->op == FERMATA_COMMIT ? off_stand_on(j->images[0], base, j->raw, p->relative, e) : 0;
 }

@@ -15,6 +15,7 @@
 struct fermata_snap;
 struct fermata_vm;
 struct qcow2_create;
+struct record;
 struct users;
 
 struct chains {
@@ -69,14 +70,17 @@ int remove_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- merge.c ---- */
 
-/* @top takes over what the @n images below it have, but for the @n-th, on which it stands then. @dry: only look for room, and take every lock. */
-int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
+/*
+ * @top takes over what the @n images below it have, but for the @n-th, which it is backed by then, under a relative name if
+ * @relative. @dry: only look for room, and take every lock.
+ */
+int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool relative, bool dry, struct err *e) MUST_CHECK;
 
 /* The @n-th image below @top takes over what those above it have. */
 int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
 
-/* Let @file name @base, which holds the same as what it stood on. */
-int off_stand_on(const char *file, const char *base, bool raw, struct err *e) MUST_CHECK;
+/* Let @file name @base, which holds the same as what it was backed by. */
+int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e) MUST_CHECK;
 
 /* ---- overlay.c ---- */
 
@@ -120,11 +124,8 @@ int image_make(struct fermata_vm *vm, const char *path, const char *like, bool l
 struct qcow2_create;
 int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e) MUST_CHECK;
 
-/*
- * How an overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
- * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
- */
-char *backing_name(const char *backing);
+/* The same as it counts from the folder of @overlay, for who wants to move both. -EINVAL: a folder is not there. */
+int backing_name_for(const char *overlay, const char *backing, bool relative, char **out, struct err *e) MUST_CHECK;
 
 /* Whether @path, made by somebody else, is an overlay on @backing that nothing was written to yet. -EINVAL. */
 int overlay_check(const char *path, const char *backing, struct err *e) MUST_CHECK;
@@ -132,7 +133,9 @@ int overlay_check(const char *path, const char *backing, struct err *e) MUST_CHE
 /* Whether anything was written to it. A file that is not there, or whose making was cut off, holds none. */
 int overlay_holds_data(const char *path, bool *data, struct err *e) MUST_CHECK;
 
-/* Unlink it, if it is there. */
+/*
+ * Unlink it, if it is there: under QEMU's lock, so that nobody has it open. -EBUSY names who has. A block device stays.
+ */
 int overlay_remove(const char *path, struct err *e) MUST_CHECK;
 
 /* ---- backing.c ---- */
@@ -177,6 +180,13 @@ int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e
 /* Whether any definition, record or chain of another VM of this host needs @file. In doubt it does. */
 bool needed_by_others(struct fermata_vm *vm, const char *file);
 
+/* ---- overlay.c ---- */
+
+/* The name of the first of them, or NULL. Caller frees. */
+char *needed_by_whom(struct fermata_vm *vm, const char *file);
+
+/* ---- trash.c ---- */
+
 /* @s goes, and its memory with it, if that is in a file. */
 int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
 
@@ -217,6 +227,10 @@ int revert_ext_switch(struct fermata_vm *vm, struct err *e) MUST_CHECK;
  * opened for it; NULL: they are opened here.
  */
 int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* ---- trash.c ---- */
+
+void record_freep(struct record **r);
 
 /* ---- users.c ---- */
 

@@ -7,8 +7,9 @@
 
 #include "engine/chain/chain.h"
 #include "kvm/def.h"
+#include "lib/err.h"
 
-struct err;
+struct fermata_vm;
 struct kvm_chain;
 struct record;
 
@@ -20,6 +21,15 @@ static inline void chain_donep(struct kvm_chain *c)
 
 /* ---- overlay.c ---- */
 
+/*
+ * How an overlay names @backing in its header: absolute, the very name under which QEMU has it open. With any other name, a
+ * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
+ */
+char *backing_name(const char *backing);
+
+/* -EBUSY, with who, if anybody has @path open as an image. */
+int overlay_unused(const char *path, struct err *e) MUST_CHECK;
+
 /* Add what a VM's definition, record and all chains that begin in them need. */
 void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r);
 
@@ -30,5 +40,13 @@ int resolve(const char *image, const char *backing, char real[PATH_MAX], struct 
 /* ---- chain.c ---- */
 
 int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e);
+
+/* ---- trash.c ---- */
+
+void def_freep(struct def **d);
+
+/* ---- overlay.c ---- */
+
+void other_needs(struct file_set *s, struct fermata_vm *vm, const char *name);
 
 #endif

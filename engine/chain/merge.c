@@ -39,7 +39,7 @@ static struct image *below(struct image *img, size_t n)
 	return img;
 }
 
-int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e)
+int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool relative, bool dry, struct err *e)
 {
 	struct chain_job job = { on_progress, vm, 0 };
 	auto_image struct image *img = NULL;
@@ -54,9 +54,8 @@ int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct 
 		return e->code;
 	if (dry)
 		return image_reopen_rw(img, e);
-	name = base ? backing_name(base->path) : NULL;
-	if (base && !name)
-		return err_nomem(e, "merge images");
+	if (base && backing_name_for(top, base->path, relative, &name, e) < 0)
+		return e->code;
 	return image_reopen_rw(img, e) < 0 || chain_pull(img, base, name, base ? base->format : NULL, &job, e) < 0 ? e->code : 0;
 }
 
@@ -77,12 +76,12 @@ int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struc
 	return image_reopen_rw(base, e) < 0 || chain_commit(img, base, &job, e) < 0 ? e->code : 0;
 }
 
-int off_stand_on(const char *file, const char *base, bool raw, struct err *e)
+int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e)
 {
-	auto_free char *name = backing_name(base);
+	auto_free char *name = NULL;
 	auto_qcow2 struct qcow2 *q = NULL;
 
-	if (!name)
-		return err_nomem(e, "merge images");
+	if (backing_name_for(file, base, relative, &name, e) < 0)
+		return e->code;
 	return qcow2_open(file, QCOW2_RW, &q, e) < 0 ? e->code : qcow2_set_backing(q, name, raw ? "raw" : "qcow2", e);
 }

@@ -97,6 +97,41 @@ char *backing_name(const char *backing)
 	return path_beside("", backing);
 }
 
+/* @path's folder and the last component in it, without links. NULL: no such folder. */
+static char *real_name(const char *path)
+{
+	auto_free char *dir = strndup(path, (size_t)(base_of(path) - path));
+	char real[PATH_MAX];
+
+	return dir && realpath(dir[0] ? dir : ".", real) ? str_fmt("%s/%s", strcmp(real, "/") ? real : "", base_of(path)) : NULL;
+}
+
+int backing_name_for(const char *overlay, const char *backing, bool relative, char **out, struct err *e)
+{
+	auto_free char *from = real_name(overlay), *to = real_name(backing);
+	auto_buf struct buf b = { 0 };
+	size_t same = 0;
+
+	if (!relative) {
+		*out = backing_name(backing);
+		return *out ? 0 : err_nomem(e, "name a backing file");
+	}
+	if (!from || !to)
+		return err_set(e, -EINVAL, "cannot find the folder of %s", from ? backing : overlay);
+	/* Behind the last slash that both have. */
+	for (size_t i = 0; from[i] && from[i] == to[i]; i++)
+		if (from[i] == '/')
+			same = i + 1;
+	for (const char *p = from + same; (p = strchr(p, '/')); p++)
+		buf_addf(&b, "../");
+	buf_addf(&b, "%s", to + same);
+	if (buf_check(&b, "name a backing file", e) < 0)
+		return e->code;
+	/* "a:b" would be a protocol's. */
+	*out = strchr(b.p, ':') ? str_fmt("./%s", b.p) : buf_take(&b);
+	return *out ? 0 : err_nomem(e, "name a backing file");
+}
+
 int bitmap_stays(const char *file, const char *bitmap, struct err *e)
 {
 	err_set(e, -EOPNOTSUPP, "%s has the dirty bitmap '%s', which would not go on in the overlay", file, bitmap);
@@ -245,8 +280,27 @@ int overlay_check(const char *path, const char *backing, struct err *e)
 
 /* ---- removing ------------------------------------------------------------------------------------------- */
 
+int overlay_unused(const char *path, struct err *e)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	return fd < 0 ? 0 : image_lock(fd, path, true, e);
+}
+
 int overlay_remove(const char *path, struct err *e)
 {
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd >= 0 && fstat(fd, &st) == 0) {
+		/* The node of a device is not a file that we made. */
+		if (S_ISBLK(st.st_mode))
+			return 0;
+		if (S_ISREG(st.st_mode) && image_lock(fd, path, true, e) < 0)
+			return err_at(e, "cannot remove %s", path);
+	}
 	/* A read-only file system says so of what is not there, too. */
 	return unlink(path) < 0 && file_exists(path) ? err_sys(e, errno, "cannot remove %s", path) : 0;
 }
@@ -263,6 +317,10 @@ void file_set_add_needs(struct file_set *s, const struct def *def, const struct 
 	for (size_t j = 0; r->standby && j < r->standby->n_disks; j++)
 		if (r->standby->disks[j].external)
 			file_set_add(s, r->standby->disks[j].overlay, false);
+	/* What a revert goes to, or comes from. */
+	for (size_t j = 0; r->pending.snap && j < r->pending.snap->n_disks; j++)
+		if (!r->pending.snap->disks[j].external)
+			file_set_add(s, r->pending.snap->disks[j].file, false);
 	for (size_t i = 0; i < r->n_snaps; i++) {
 		const char *memory[] = { r->snaps[i]->memory, r->snaps[i]->ram, r->snaps[i]->ram_base };
 
@@ -274,9 +332,44 @@ void file_set_add_needs(struct file_set *s, const struct def *def, const struct 
 	}
 }
 
+/* What VM @name needs, into @s. */
+void other_needs(struct file_set *s, struct fermata_vm *vm, const char *name)
+{
+	__attribute__((cleanup(record_freep))) struct record *r = NULL;
+	__attribute__((cleanup(def_freep))) struct def *def = NULL;
+	auto_free char *conf = str_fmt("%s/%s.conf", vm->host->conf_dir, name);
+	auto_free char *state = str_fmt("%s/%s/state.json", vm->host->state_dir, name);
+	struct err e;
+
+	/* What cannot be read may need anything. */
+	if (!conf || !state || def_read(conf, name, &def, &e) < 0 || record_load(state, &r, &e) < 0)
+		s->all = true;
+	else
+		file_set_add_needs(s, def, r);
+}
+
+char *needed_by_whom(struct fermata_vm *vm, const char *file)
+{
+	auto_free char *names = NULL;
+	struct err e;
+
+	if (fermata_names(vm->host, &names, &e) < 0)
+		return strdup("?");
+	for (const char *n = names; *n; n += strlen(n) + 1) {
+		auto_file_set struct file_set s = { 0 };
+
+		if (!strcmp(n, vm->name))
+			continue;
+		other_needs(&s, vm, n);
+		if (file_set_has(&s, file))
+			return strdup(n);
+	}
+	return NULL;
+}
+
 uint64_t file_allocated(const char *file)
 {
-	struct stat st;
+	uint64_t bytes;
 
-	return stat(file, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+	return file_measure(file, NULL, &bytes) ? bytes : 0;
 }

@@ -17,12 +17,12 @@
 #include "lib/err.h"
 #include "lib/own.h"
 
-static void record_freep(struct record **r)
+void record_freep(struct record **r)
 {
 	record_free(*r);
 }
 
-static void def_freep(struct def **d)
+void def_freep(struct def **d)
 {
 	def_free(*d);
 }
@@ -36,20 +36,9 @@ static void others_need(struct file_set *s, struct fermata_vm *vm)
 		s->all = true;
 		return;
 	}
-	for (const char *n = names; *n && !s->all; n += strlen(n) + 1) {
-		__attribute__((cleanup(record_freep))) struct record *r = NULL;
-		__attribute__((cleanup(def_freep))) struct def *def = NULL;
-		auto_free char *conf = str_fmt("%s/%s.conf", vm->host->conf_dir, n);
-		auto_free char *state = str_fmt("%s/%s/state.json", vm->host->state_dir, n);
-
-		if (!strcmp(n, vm->name))
-			continue;
-		/* What cannot be read may need anything. */
-		if (!conf || !state || def_read(conf, n, &def, &e) < 0 || record_load(state, &r, &e) < 0)
-			s->all = true;
-		else
-			file_set_add_needs(s, def, r);
-	}
+	for (const char *n = names; *n && !s->all; n += strlen(n) + 1)
+		if (strcmp(n, vm->name))
+			other_needs(s, vm, n);
 }
 
 bool needed_by_others(struct fermata_vm *vm, const char *file)

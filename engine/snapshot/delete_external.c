@@ -2,53 +2,138 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "engine/blockjob/blockjob.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
+#include "engine/needs.h"
 #include "engine/record/record.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
-#include "kvm/kvm.h"
 #include "lib/err.h"
+#include "lib/file.h"
 #include "lib/lib.h"
 #include "lib/own.h"
 #include "qcow2/chain.h"
 #include "qcow2/image.h"
 #include "qcow2/qcow2.h"
 
-/* Whether the only overlay should go into the image below it: allowed, and less to move than the other way round. */
-static int commit_is_better(struct fermata_vm *vm, const char *top, const char *frozen, bool *better, struct err *e)
+static bool has_inner(const char *file)
 {
-	auto_image struct image *img = NULL;
-	struct chain_cost down, up;
-	unsigned snaps;
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct err ignored;
+	unsigned n = 1;
 
-	*better = false;
-	if (needed_by_others(vm, frozen))
-		return 0;
-	if (image_open_chain(top, "qcow2", QCOW2_SHARE, &img, e) < 0)
-		return e->code;
-	/* Snapshots inside the overlay would go with it. */
-	qcow2_snaps(img->q, &snaps);
-	if (snaps)
-		return 0;
-	if (chain_commit_cost(img, img->backing, &down, e) < 0 || chain_pull_cost(img, img->backing->backing, &up, e) < 0)
-		return e->code;
-	*better = down.copy <= up.copy;
+	if (qcow2_open(file, QCOW2_SHARE, &q, &ignored) == 0)
+		qcow2_snaps(q, &n);
+	return n;
+}
+
+/* Whether a definition's disk, or a device, is @file: it is there whatever becomes of the snapshots. */
+static bool is_given(const struct fermata_vm *vm, const char *file)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (same_file(vm->def->disks[i].file, file))
+			return true;
+	return stat(file, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+/* Whether another snapshot than number @id froze @file. */
+static bool is_frozen(const struct record *r, uint64_t id, const char *file)
+{
+	for (size_t i = 0; i < r->n_snaps; i++)
+		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
+			if (r->snaps[i]->id != id && r->snaps[i]->disks[j].external && same_file(r->snaps[i]->disks[j].file, file))
+				return true;
+	return false;
+}
+
+/* Bytes to move: @down, into the frozen image from the one overlay; @up, into all overlays from the frozen image. */
+static int costs(const struct users *u, uint64_t *down, uint64_t *up, struct err *e)
+{
+	*down = *up = 0;
+	for (size_t i = 0; i < u->n; i++) {
+		auto_image struct image *img = NULL;
+		struct chain_cost c;
+
+		if (image_open_chain(u->file[i], "qcow2", QCOW2_SHARE, &img, e) < 0 || chain_pull_cost(img, img->backing->backing, &c, e) < 0)
+			return e->code;
+		*up += c.copy;
+		if (u->n == 1 && chain_commit_cost(img, img->backing, &c, e) < 0)
+			return e->code;
+		*down += c.copy;
+	}
 	return 0;
 }
 
-/* What stood on @old stands on @new, which holds the same. */
-static int move_users(struct fermata_vm *vm, const char *old, const char *new, bool raw, struct err *e)
+/*
+ * What becomes of the image that a snapshot froze when that goes. GOES: nothing is backed by it. DOWN: it takes over what its
+ * one overlay has, and is in that one's place. UP: its overlays take over what it has. STAYS: it is in their chains as before.
+ */
+enum fate { GOES, DOWN, UP, STAYS };
+
+/*
+ * A deletion gives back space. To pull away from an image that is there afterwards all the same takes space: a definition's
+ * own, a device, one that carries snapshots of its own or that something else needs. And what snapshots inside an overlay read
+ * from below it must not go.
+ */
+static int decide(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, const struct users *u, bool dry,
+	enum fate *fate, struct err *e)
+{
+	bool given = is_given(vm, d->file) || (!d->raw && has_inner(d->file)), spared;
+	uint64_t down, up;
+	struct err why;
+
+	*fate = u->n ? STAYS : GOES;
+	if (!u->n || is_frozen(vm->rec, id, d->file))
+		return 0;
+	for (size_t i = 0; i < u->n; i++)
+		if (has_inner(u->file[i])) {
+			if (!dry)
+				vm_notice(vm, "%s: %s stays in the chain: snapshots inside %s read from it", d->disk, d->file, u->file[i]);
+			return 0;
+		}
+	if (costs(u, &down, &up, e) < 0)
+		return e->code;
+	if (u->n > 1) {
+		*fate = given || needed_by_others(vm, d->file) || up > file_allocated(d->file) ? STAYS : UP;
+		return 0;
+	}
+	spared = image_spares_all(vm, d->disk, u->file[0], d->file, id, &why) == 0;
+	if (spared)
+		*fate = given || down <= up ? DOWN : UP;
+	else if (!dry)
+		vm_notice(vm, "%s: %s stays in the chain: %s", d->disk, d->file, why.msg);
+	return 0;
+}
+
+/* Whether @file is part of the chain that a running VM's disk uses: QEMU's alone. */
+static bool in_use(struct fermata_vm *vm, const char *disk, const char *file)
+{
+	auto_file_set struct file_set s = { 0 };
+	struct err ignored;
+	size_t i;
+
+	if (!vm_alive(vm) || disk_pick(vm, disk, &i, &ignored) < 0)
+		return false;
+	file_set_add(&s, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i));
+	return file_set_has(&s, file);
+}
+
+/* What was backed by @old is backed by @new, which holds the same; but for a running QEMU's images, of which that sees to it. */
+static int move_users(struct fermata_vm *vm, const char *disk, const char *old, const char *new, bool raw, struct err *e)
 {
 	struct users u = { 0 };
-	int rc = find_users(vm, old, &u, e);
+	int rc = file_exists(old) ? find_users(vm, old, &u, e) : 0;
 
 	for (size_t i = 0; rc == 0 && i < u.n; i++)
-		rc = off_stand_on(u.file[i], new, raw, e);
+		if (!in_use(vm, disk, u.file[i]))
+			rc = off_stand_on(u.file[i], new, raw, false, e);
 	free(u.file);
 	return rc;
 }
@@ -63,7 +148,7 @@ static int merge_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 		return err_nomem(e, "merge images");
 	if (off_commit(vm, file, 1, dry, e) < 0 || dry)
 		return e->code;
-	if (move_users(vm, file, d->file, d->raw, e) < 0 || frozen_move(vm, file, d->file, d->raw, e) < 0 ||
+	if (move_users(vm, d->disk, file, d->file, d->raw, e) < 0 || frozen_move(vm, file, d->file, d->raw, e) < 0 ||
 		(r && r->active && same_file(r->active, file) && disk_use(vm, d->disk, d->file, d->raw, e) < 0))
 		return e->code;
 	return record_trash(vm->rec, file, e);
@@ -71,33 +156,18 @@ static int merge_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 
 /* ---- while the VM runs ------------------------------------------------------------------------------------ */
 
-static bool has_inner(const char *file)
+/* Layer @at of the chain in use, and the one above it. */
+static void plan(struct block_plan *p, size_t at, enum fate fate)
 {
-	auto_qcow2 struct qcow2 *q = NULL;
-	struct err ignored;
-	unsigned n = 1;
-
-	if (qcow2_open(file, QCOW2_SHARE, &q, &ignored) == 0)
-		qcow2_snaps(q, &n);
-	return n;
-}
-
-/* Layer @at of the chain in use, and the one above it: the smaller one moves, if both ways are open. */
-static void plan(struct fermata_vm *vm, struct block_plan *p, size_t at)
-{
-	const struct kvm_layer *l = p->chain.layers;
-	struct err ignored;
-
 	p->top = at + 1;
 	p->base = at;
-	p->remove = p->drop = true;
-	p->op = at + 2 == p->chain.n_layers ? FERMATA_ACTIVE_COMMIT : FERMATA_COMMIT;
-	if (file_allocated(l[at + 1].file) <= file_allocated(l[at].file) && !has_inner(l[at + 1].file) &&
-		block_commit_alone(vm, p, &ignored) == 0)
+	if (fate == DOWN) {
+		p->remove = p->drop = true;
+		p->op = at + 2 == p->chain.n_layers ? FERMATA_ACTIVE_COMMIT : FERMATA_COMMIT;
 		return;
+	}
 	p->op = FERMATA_PULL;
 	p->base = at ? at - 1 : NO_LAYER;
-	p->remove = false;
 }
 
 /* A job of QEMU's, begun or found. */
@@ -115,24 +185,30 @@ static int run_job(struct fermata_vm *vm, const struct block_plan *p, struct err
 	return rc;
 }
 
-/* @is_in: out, whether the image is part of the chain in use at all. */
-static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, bool dry, bool *is_in, struct err *e)
+/* Whether a command before us began a job on the disk: where that is, only QEMU knows. */
+static struct record_job *job_begun(struct fermata_vm *vm, const char *disk)
 {
-	struct block_plan p = { 0 };
-	struct record_job *j;
+	struct record_job *j = record_job(vm->rec, disk);
+
+	if (j && j->ended && j->error[0]) {
+		record_job_drop(vm->rec, j);
+		return NULL;
+	}
+	return j;
+}
+
+/* @is_in: out, whether the image is part of the chain in use at all. */
+static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate fate, bool dry, bool *is_in,
+	struct err *e)
+{
+	struct block_plan p = { .deleting = id };
 	size_t at = 0;
-	int rc;
+	int rc = 0;
 
 	*is_in = false;
 	if (!vm_alive(vm) || disk_pick(vm, d->disk, &p.disk, e) < 0)
 		return vm_alive(vm) ? e->code : 0;
-	j = record_job(vm->rec, d->disk);
-	if (j && j->ended && j->error[0]) {
-		record_job_drop(vm->rec, j);
-		j = NULL;
-	}
-	/* One that a command before us began: where it is, only QEMU knows. */
-	if (!dry && j) {
+	if (!dry && job_begun(vm, d->disk)) {
 		*is_in = true;
 		p.chain.disk = d->disk;
 		return run_job(vm, &p, e);
@@ -141,11 +217,13 @@ static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 		return e->code;
 	while (at < p.chain.n_layers && !same_file(p.chain.layers[at].file, d->file))
 		at++;
-	rc = 0;
 	if (at + 1 < p.chain.n_layers) {
 		*is_in = true;
-		plan(vm, &p, at);
+		plan(&p, at, fate);
 		rc = dry ? block_check(vm, &p, e) : run_job(vm, &p, e);
+		/* Branches that are open in no QEMU. */
+		if (rc == 0 && !dry && fate == DOWN)
+			rc = move_users(vm, d->disk, p.chain.layers[at + 1].file, d->file, d->raw, e);
 	}
 	chain_done(&p.chain);
 	return rc;
@@ -153,17 +231,21 @@ static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 
 /* ---- both ------------------------------------------------------------------------------------------------- */
 
-/* Whether @file is part of the chain that a running VM's disk uses: QEMU's alone. */
-static bool in_use(struct fermata_vm *vm, const char *disk, const char *file)
+static int merge_as(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, const struct users *u, enum fate fate,
+	bool dry, struct err *e)
 {
-	auto_file_set struct file_set s = { 0 };
-	struct err ignored;
-	size_t i;
+	bool live = false;
+	int rc = 0;
 
-	if (!vm_alive(vm) || disk_pick(vm, disk, &i, &ignored) < 0)
-		return false;
-	file_set_add(&s, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i));
-	return file_set_has(&s, file);
+	/* Branches first, as they are open in no QEMU. */
+	for (size_t i = 0; rc == 0 && fate == UP && i < u->n; i++)
+		if (!in_use(vm, d->disk, u->file[i]))
+			rc = off_pull(vm, u->file[i], 2, false, dry, e);
+	if (rc == 0 && fate != GOES)
+		rc = merge_live(vm, d, id, fate, dry, &live, e);
+	if (rc == 0 && fate == DOWN && !live)
+		rc = merge_down(vm, d, u->file[0], dry, e);
+	return rc < 0 || dry || fate == DOWN ? rc : record_trash(vm->rec, d->file, e);
 }
 
 /*
@@ -180,27 +262,25 @@ static bool was_merged(struct fermata_vm *vm, const char *disk)
 	return true;
 }
 
-static int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, bool dry, struct err *e)
+static int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, bool dry, struct err *e)
 {
 	struct users u = { 0 };
-	bool down = false, live = false;
+	enum fate fate = STAYS;
+	bool live;
 	int rc;
 
 	if (!dry && was_merged(vm, d->disk))
 		return record_trash(vm->rec, d->file, e);
+	if (!dry && vm_alive(vm) && job_begun(vm, d->disk)) {
+		rc = merge_live(vm, d, id, UP, dry, &live, e);
+		return rc < 0 ? err_at(e, "%s", d->disk) : record_trash(vm->rec, d->file, e);
+	}
 	rc = find_users(vm, d->file, &u, e);
-
-	/* Branches first, as they are open in no QEMU. */
-	for (size_t i = 0; rc == 0 && u.n > 1 && i < u.n; i++)
-		if (!in_use(vm, d->disk, u.file[i]))
-			rc = off_pull(vm, u.file[i], 2, dry, e);
 	if (rc == 0)
-		rc = merge_live(vm, d, dry, &live, e);
-	if (rc == 0 && !live && u.n == 1 && (rc = commit_is_better(vm, u.file[0], d->file, &down, e)) == 0)
-		rc = down ? merge_down(vm, d, u.file[0], dry, e) : off_pull(vm, u.file[0], 2, dry, e);
+		rc = decide(vm, d, id, &u, dry, &fate, e);
+	if (rc == 0 && fate != STAYS)
+		rc = merge_as(vm, d, id, &u, fate, dry, e);
 	free(u.file);
-	if (rc == 0 && !dry && !down)
-		rc = record_trash(vm->rec, d->file, e);
 	return rc < 0 ? err_at(e, "%s", d->disk) : 0;
 }
 
@@ -210,7 +290,7 @@ int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct
 
 	for (size_t j = 0; j < s->n_disks; j++)
 		if (s->disks[j].external &&
-			(chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 || merge_disk(vm, &s->disks[j], true, e) < 0))
+			(chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 || merge_disk(vm, &s->disks[j], s->id, true, e) < 0))
 			return e->code;
 	/* Tags of its other disks, in images that no QEMU has. */
 	return vm_alive(vm) ? 0 : native_begin(vm, NATIVE_DELETE, s, NULL, &n, e);
@@ -254,7 +334,7 @@ int remove_ext_redo(struct fermata_vm *vm, struct err *e)
 			j++;
 			continue;
 		}
-		if (merge_disk(vm, &s->disks[j], false, e) < 0) {
+		if (merge_disk(vm, &s->disks[j], s->id, false, e) < 0) {
 			if (e->code != -EREMOTEIO)
 				return e->code;
 			if (vm_alive(vm))

@@ -66,7 +66,7 @@ int revert_ext_redo(struct fermata_vm *vm, struct native *n, struct err *e) MUST
 
 int pending(struct err *e);
 
-/* The overlays of this VM that stand directly on one frozen image. */
+/* The overlays of this VM that are backed directly by one frozen image. */
 struct users {
 	const char **file; /* borrowed from the record */
 	size_t n;

@@ -135,6 +135,7 @@ teardown() { root_end; }
 	witness_vm w 1 size=16
 	fermata snapshot-create-as w a --disk-only
 	fermata snapshot-create-as w b --disk-only
+	fermata snapshot-revert w a
 	echo "memory = many" >"$FERMATA_ROOT/etc/fermata/x.conf"
 	fermata snapshot-delete w b
 	before=$(ls "$FERMATA_ROOT/images" | wc -l)

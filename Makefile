@@ -157,7 +157,7 @@ lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapsh
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
-lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/needs.o engine/guarded.o engine/open.o engine/recover.o engine/running.o
+lib-y += engine/abandon.o engine/block_flush.o engine/definition.o engine/carrier.o engine/needs.o engine/guarded.o engine/open.o engine/recover.o engine/running.o
 lib-y += engine/compat.o
 lib-$(CONFIG_MEMORY) += engine/managed.o
 

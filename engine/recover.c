@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "engine/archive/archive.h"
+#include "engine/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"
@@ -160,7 +161,7 @@ static int recover_revert_off(struct fermata_vm *vm, const char *name, bool was_
 		return 0;
 	}
 	/* Some disks may be back at the snapshot: bring all of them there. */
-	if (native_apply(vm, p->snap, p->marks, e) < 0)
+	if (native_apply(vm, p->snap, p->marks, e) < 0 || carriers_take(vm, e) < 0)
 		return e->code;
 	vm->rec->current = p->snap->id;
 	if (pending_end(vm, e) < 0)

@@ -115,7 +115,7 @@ const struct cmd cmd_snapshot_create_as = { "snapshot-create-as", "VM [NAME] [DE
 /* ---- snapshot-revert ---------------------------------------------------------------------------------------- */
 
 static struct {
-	bool current, running, paused, force, verify, no_sync;
+	bool current, running, paused, force, verify, no_sync, copy;
 	const char *keep;
 } revert_args;
 static const struct opt revert_opts[] = {
@@ -124,6 +124,7 @@ static const struct opt revert_opts[] = {
 	{ 0, "paused", NULL, "leave the guest paused afterwards", OPT_FLAG(&revert_args.paused) },
 	{ 0, "no-sync-time", NULL, "leave the guest's clock alone", OPT_FLAG(&revert_args.no_sync) },
 	{ 0, "keep-current", "NAME", "first keep the present as a disk snapshot of this name", OPT_STR(&revert_args.keep) },
+	{ 0, "copy", NULL, "where its image is needed by others: as an image of its own", OPT_FLAG(&revert_args.copy) },
 	{ 'f', "force", NULL, "although QEMU, the machine or the disks differ", OPT_FLAG(&revert_args.force) },
 #if CONFIG_MEMORY
 	{ 0, "verify", NULL, "read all of an instant checkpoint's memory first", OPT_FLAG(&revert_args.verify) },
@@ -158,7 +159,8 @@ static int run_revert(int argc, char **argv, struct err *e)
 		return err_nomem(e, "revert");
 	if (fermata_snapshot_revert(vm, name,
 		    &(struct fermata_revert){ .running = revert_args.running, .paused = revert_args.paused,
-			    .force = revert_args.force, .verify = revert_args.verify, .keep_time = revert_args.no_sync, .keep = revert_args.keep },
+			    .force = revert_args.force, .verify = revert_args.verify, .keep_time = revert_args.no_sync, .copy = revert_args.copy,
+			    .keep = revert_args.keep },
 		    e) < 0)
 		return e->code;
 	printf("Domain snapshot %s reverted\n", cmd_shown(name));

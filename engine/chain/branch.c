@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
@@ -12,7 +13,6 @@
 #include "kvm/kvm.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 
 static size_t def_index(const struct def *def, const char *name)
@@ -37,9 +37,9 @@ int revert_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct
 		if (d->external) {
 			if (chain_check(vm, d->file, d->raw, e) < 0)
 				return err_at(e, "%s", d->disk);
-		} else if (!same_file(d->file, fermata_vm_disk_file(vm, i))) {
-			err_set(e, -EOPNOTSUPP, "%s: '%s' is inside %s, which later snapshots stand on", d->disk, d->tag, d->file);
-			return err_hint(e, "delete those first");
+			/* What it is left for is removed in the end, and what it froze is not written to by others. */
+			if (!vm_alive(vm) && overlay_unused(fermata_vm_disk_file(vm, i), e) < 0)
+				return err_at(e, "%s", d->disk);
 		}
 	}
 	return 0;
@@ -49,6 +49,8 @@ int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e
 {
 	uint64_t id = vm->rec->next_id++;
 
+	if (carriers_note(vm, s, e) < 0)
+		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++) {
 		struct fermata_snap_disk *d = &s->disks[j];
 
@@ -109,6 +111,8 @@ int revert_ext_switch(struct fermata_vm *vm, struct err *e)
 		d->raw = false;
 		s->disks[j].overlay = none;
 	}
+	if (carriers_take(vm, e) < 0)
+		return e->code;
 	vm->rec->current = s->id;
 	return 0;
 }

@@ -138,6 +138,9 @@ int overlay_holds_data(const char *path, bool *data, struct err *e) MUST_CHECK;
  */
 int overlay_remove(const char *path, struct err *e) MUST_CHECK;
 
+/* -EBUSY, with who, if anybody has @path open as an image. */
+int overlay_unused(const char *path, struct err *e) MUST_CHECK;
+
 /* ---- backing.c ---- */
 
 /*

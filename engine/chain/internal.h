@@ -7,7 +7,6 @@
 
 #include "engine/chain/chain.h"
 #include "kvm/def.h"
-#include "lib/err.h"
 
 struct fermata_vm;
 struct kvm_chain;
@@ -26,9 +25,6 @@ static inline void chain_donep(struct kvm_chain *c)
  * question about the nodes costs QEMU time and bytes that grow with the square of the chain. Caller frees; NULL: no memory.
  */
 char *backing_name(const char *backing);
-
-/* -EBUSY, with who, if anybody has @path open as an image. */
-int overlay_unused(const char *path, struct err *e) MUST_CHECK;
 
 /* Add what a VM's definition, record and all chains that begin in them need. */
 void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r);

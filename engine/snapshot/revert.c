@@ -4,8 +4,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "engine/carrier.h"
+#include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/managed.h"
+#include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
 #include "engine/snapshot/internal.h"
@@ -61,6 +64,9 @@ static int revert_any(struct fermata_vm *vm, const struct fermata_snap *s, const
 		return e->code;
 	if (!CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
 		return err_set(e, -EOPNOTSUPP, "built without CONFIG_MEMORY");
+	if ((CONFIG_MEMORY && carriers_differ(vm, s) && standby_give_up(vm, "a disk changes its image", e) < 0) ||
+		carriers_check(vm, s, r->copy, e) < 0)
+		return e->code;
 	return fermata_snap_external(s) ? revert_external(vm, s, r, e) : revert_internal(vm, s, r, e);
 }
 
@@ -80,6 +86,8 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 		return err_at(e, "%s: cannot revert to '%s'", vm->name, name);
 	rc = revert_any(vm, s, r, e);
 	vm_ask_anew(vm);
+	if (rc == 0 && trash_empty(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
 	/* A refusal costs nothing, nor does it cost the save. */
 	if (CONFIG_MEMORY && rc < 0 && e->code != FERMATA_PENDING && !vm_alive(vm) && managed_put_back(vm, save, &also) < 0)
 		err_also(e, "and: %s", also.msg);

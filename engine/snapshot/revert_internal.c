@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/carrier.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/program.h"
@@ -16,7 +17,6 @@
 #include "kvm/kvm.h"
 #include "lib/clock.h"
 #include "lib/err.h"
-#include "lib/lib.h"
 #include "monitor/monitor.h"
 
 /* A snapshot of the present, with the disks of the pending revert's, that revert_undo() can go back to. */
@@ -49,7 +49,7 @@ static int check_disks(struct fermata_vm *vm, const struct fermata_snap *s, bool
 	bool memory = false;
 
 	*on = 0;
-	if (disks_look(vm, ds, e) < 0)
+	if (disks_look(vm, ds, e) < 0 || carriers_look(vm, s, ds, e) < 0)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
@@ -58,8 +58,6 @@ static int check_disks(struct fermata_vm *vm, const struct fermata_snap *s, bool
 
 		if (i == ds->n)
 			err_set(e, -ENODEV, "%s: the VM has no such disk any more", d->disk);
-		else if (!disk_has_tag(&ds->d[i], d->tag, &t) && !same_file(d->file, ds->d[i].file))
-			err_set(e, -EOPNOTSUPP, "%s: '%s' is inside %s, which later snapshots stand on", d->disk, d->tag, d->file);
 		else if (!disk_has_tag(&ds->d[i], d->tag, &t))
 			err_set(e, -ENODATA, "%s: %s has no snapshot '%s' any more", d->disk, ds->d[i].file, d->tag);
 		else
@@ -123,7 +121,7 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 
 	if (!p->live && (!guard || remove_tags(vm, guard, p->marks, e) < 0))
 		return guard ? e->code : err_nomem(e, "revert");
-	if (settle_state(vm, run, e) < 0)
+	if (settle_state(vm, run, e) < 0 || carriers_take(vm, e) < 0)
 		return e->code;
 	vm->rec->current = snap;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");
@@ -236,6 +234,8 @@ static int apply_disks(struct fermata_vm *vm, struct pending p, const struct fer
 	native_done(&n);
 	if (rc < 0)
 		return n.touched || pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	if (carriers_take(vm, e) < 0)
+		return pending(e);
 	vm->rec->current = p.snap->id;
 	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
 	if (pending_end(vm, e) < 0)
@@ -259,7 +259,9 @@ static int ask_ahead(struct fermata_vm *vm, const struct fermata_snap *s, bool f
 
 int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
 {
-	bool alive = vm_alive(vm), ran = false, memory = s->kind == FERMATA_CHECKPOINT_INTERNAL;
+	/* A QEMU has the images that it was started on: for others there is a new one. */
+	bool memory = s->kind == FERMATA_CHECKPOINT_INTERNAL, ends = vm_alive(vm) && carriers_differ(vm, s);
+	bool alive = vm_alive(vm) && !ends, ran = false;
 	struct pending p = { .op = PENDING_REVERT, .live = alive && memory };
 	auto_disks struct disks ds = { 0 };
 	char status[KVM_STATUS_MAX];
@@ -286,6 +288,11 @@ int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const s
 		snap_free(p.snap);
 		free(p.guard);
 		return err_nomem(e, "revert");
+	}
+	if (carriers_note(vm, p.snap, e) < 0 || (ends && memory && life_kill(vm, e) < 0)) {
+		snap_free(p.snap);
+		free(p.guard);
+		return e->code;
 	}
 	if (!memory)
 		return apply_disks(vm, p, r, e);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/carrier.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
@@ -96,9 +97,13 @@ const char *fermata_vm_disk_name(const struct fermata_vm *vm, size_t i)
 const char *fermata_vm_disk_file(const struct fermata_vm *vm, size_t i)
 {
 	const struct record_disk *d;
+	const char *to;
 
 	if (i >= vm->def->n_disks)
 		return NULL;
+	to = carrier_pending(vm->rec, vm->def->disks[i].name);
+	if (to)
+		return to;
 	d = record_disk(vm->rec, vm->def->disks[i].name);
 	return d && d->active ? d->active : vm->def->disks[i].file;
 }
@@ -107,7 +112,7 @@ bool fermata_vm_disk_raw(const struct fermata_vm *vm, size_t i)
 {
 	const struct record_disk *d;
 
-	if (i >= vm->def->n_disks)
+	if (i >= vm->def->n_disks || carrier_pending(vm->rec, vm->def->disks[i].name))
 		return false;
 	d = record_disk(vm->rec, vm->def->disks[i].name);
 	return d && d->active ? d->raw : vm->def->disks[i].format == FORMAT_RAW;

@@ -1,0 +1,324 @@
+# Internal and external snapshots of one VM, in whatever order: each that is listed can be gone back to, a deletion gives
+# back space, and nothing is written to or removed that something else needs.
+load helper
+load plain
+
+setup() {
+	root_make
+	loops=()
+	cd "$FERMATA_ROOT/images"
+	qemu-img create -q -f qcow2 v.qcow2 64M
+	plain_vm v "$PWD/v.qcow2"
+}
+teardown() {
+	root_end
+	loop_end
+}
+
+in_chain() {
+	fermata domblkchain v >"$FERMATA_ROOT/out"
+	grep -qF "$1" "$FERMATA_ROOT/out" || { echo "$1 is in no chain"; return 1; }
+}
+
+all_in_chain() {
+	local f
+	for f in *; do in_chain "$PWD/$f"; done
+}
+
+space() {
+	du -sk . | cut -f 1
+}
+
+# ---- deletions ------------------------------------------------------------------------------------------------
+
+deletion_frees() {
+	local before
+	fill v.qcow2 1 0 8M
+	fermata snapshot-create-as v monday --disk-only
+	fill "$(active v)" 2 12M 16M
+	[ "$1" = off ] || fermata start v --paused
+	before=$(space)
+	fermata snapshot-delete v monday
+	[ "$(space)" -le $((before + 256)) ]
+	[ "$(active v)" = "$PWD/v.qcow2" ]
+	[ "$(ls)" = v.qcow2 ]
+	[ "$1" = off ] || fermata destroy v
+	holds v.qcow2 1 0 8M
+	holds v.qcow2 2 12M 16M
+}
+
+@test "deletion: a VM that is off has the definition's image back, and no more space is taken" {
+	deletion_frees off
+}
+
+@test "deletion: a VM that runs has the definition's image back, and no more space is taken" {
+	deletion_frees running
+}
+
+@test "deletion: an image that carries snapshots is not pulled away from, off and running" {
+	local how
+	for how in off running; do
+		fill v.qcow2 1 0 2M
+		fermata snapshot-create-as v int
+		fermata snapshot-create-as v ext --disk-only
+		fill "$(active v)" 3 0 12M
+		[ $how = off ] || fermata start v --paused
+		fermata snapshot-delete v ext
+		[ "$(active v)" = "$PWD/v.qcow2" ]
+		[ $how = off ] || fermata destroy v
+		holds v.qcow2 3 0 12M
+		fermata snapshot-revert v int
+		holds v.qcow2 1 0 2M
+		fermata snapshot-delete v int
+	done
+}
+
+@test "deletion: what snapshots inside an overlay read from stays below it, off and running" {
+	local how
+	for how in off running; do
+		fermata snapshot-create-as v ext --disk-only
+		fill "$(active v)" 5 0 1M
+		fermata snapshot-create-as v int
+		fill "$(active v)" 6 0 1M
+		[ $how = off ] || fermata start v --paused
+		fermata snapshot-delete v ext
+		not listed v ext
+		[ $how = off ] || fermata destroy v
+		holds "$(active v)" 6 0 1M
+		all_in_chain
+		fermata snapshot-revert v int
+		holds "$(active v)" 5 0 1M
+		fermata snapshot-delete v int
+		fermata blockcommit v vda --active --pivot --delete
+		[ "$(ls)" = v.qcow2 ]
+	done
+}
+
+@test "deletion: an image that two branches are backed by is not copied into both" {
+	local before
+	fill v.qcow2 1 0 8M
+	fermata snapshot-create-as v a --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata snapshot-create-as v b --disk-only
+	fermata snapshot-revert v a
+	before=$(space)
+	fermata snapshot-delete v a
+	[ "$(space)" -le $((before + 256)) ]
+	all_in_chain
+	fermata snapshot-revert v b
+	holds "$(active v)" 2 0 1M
+	holds "$(active v)" 1 1M 7M
+}
+
+# ---- reverts --------------------------------------------------------------------------------------------------
+
+back_and_forth() {
+	fermata snapshot-create-as v d1 --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata snapshot-create-as v m1
+	fill "$(active v)" 4 0 1M
+	fermata snapshot-revert v d1
+	holds "$(active v)" 0 0 1M
+	[ "$1" = off ] || fermata start v --paused
+	fermata snapshot-revert v m1
+	[ "$1" = off ] || assert_state v "shut off"
+	holds "$(active v)" 2 0 1M
+	[ "$(ls | wc -l)" = 2 ]
+	fermata snapshot-revert v d1
+	fermata snapshot-revert v m1
+	holds "$(active v)" 2 0 1M
+}
+
+@test "revert: forward again to a snapshot inside an overlay that was left, the VM off" {
+	back_and_forth off
+}
+
+@test "revert: forward again to a snapshot inside an overlay that was left, the VM running" {
+	back_and_forth running
+}
+
+@test "revert: forward again to a checkpoint inside an overlay that was left" {
+	fermata snapshot-create-as v d1 --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata start v --paused
+	fermata snapshot-create-as v c1
+	fermata snapshot-revert v d1
+	assert_state v "shut off"
+	holds "$(active v)" 0 0 1M
+	fermata snapshot-revert v c1
+	assert_state v paused
+	fermata snapshot-revert v c1 # now it is in the active layer
+	fermata destroy v
+	holds "$(active v)" 2 0 1M
+	fermata start v --paused
+	fermata snapshot-revert v d1
+	fermata start v --paused
+	fermata snapshot-revert v c1
+	fermata destroy v
+	holds "$(active v)" 2 0 1M
+}
+
+@test "revert: an image that something is backed by is refused by name, and --copy gives the snapshot one of its own" {
+	fill v.qcow2 1 0 1M
+	fermata snapshot-create-as v int
+	fill v.qcow2 2 0 1M
+	fermata snapshot-create-as v ext --disk-only
+	fill "$(active v)" 3 0 1M
+	fermata snapshot-create-as v ext2 --disk-only
+	top=$(active v)
+	fails 1 "'int' is inside $PWD/v.qcow2, but snapshot 'ext' froze $PWD/v.qcow2" snapshot-revert v int
+	fails 1 "--copy" snapshot-revert v int
+	[ "$(active v)" = "$top" ]
+	fermata snapshot-revert v int --copy
+	holds "$(active v)" 1 0 1M
+	[ "$(fermata snapshot-list v --name | sort | xargs)" = "ext ext2 int" ]
+	not grep -q '"int"' <<<"$(qemu-img snapshot -l v.qcow2)"
+	fermata snapshot-revert v ext
+	holds "$(active v)" 2 0 1M
+	fermata snapshot-revert v int
+	holds "$(active v)" 1 0 1M
+	fermata snapshot-delete v ext2
+	fermata snapshot-delete v ext
+	fermata snapshot-revert v int
+	holds "$(active v)" 1 0 1M
+}
+
+@test "revert: --copy of a checkpoint brings its memory along" {
+	fill v.qcow2 1 0 1M
+	fermata start v --paused
+	fermata snapshot-create-as v c1
+	fermata snapshot-create-as v ext --disk-only
+	fails 1 "--copy" snapshot-revert v c1
+	assert_state v paused
+	fermata snapshot-revert v c1 --copy
+	assert_state v paused
+	fermata destroy v
+	holds "$(active v)" 1 0 1M
+	fermata snapshot-verify v c1
+	fermata snapshot-revert v ext
+	fermata snapshot-revert v c1
+}
+
+@test "revert: an overlay that another program writes to stays, and so does the disk" {
+	fermata snapshot-create-as v mon --disk-only
+	top=$(active v)
+	fill "$top" 6 0 1M
+	busy "$top"
+	fails 1 "in use" snapshot-revert v mon
+	unbusy
+	[ "$(active v)" = "$top" ]
+	holds "$top" 6 0 1M
+	fermata snapshot-revert v mon
+	[ ! -e "$top" ]
+}
+
+@test "revert: an image in use that is to go is kept on the list until it can" {
+	fermata snapshot-create-as v mon --disk-only
+	fermata snapshot-create-as v tue --disk-only
+	wed=$(active v)
+	fermata snapshot-revert v mon
+	mid=$(ls | grep mon | head -n 1)
+	busy "$PWD/$mid"
+	fermata snapshot-delete v tue >"$FERMATA_ROOT/out" 2>&1
+	grep -q 'in use' "$FERMATA_ROOT/out"
+	[ -e "$mid" ]
+	[ ! -e "$wed" ]
+	unbusy
+	fermata snapshot-revert v mon
+	[ ! -e "$mid" ]
+}
+
+# ---- commits --------------------------------------------------------------------------------------------------
+
+@test "commit: into an image that another disk of the VM has below it is refused by name, off and running" {
+	local how
+	for how in off running; do
+		rm -f ./*
+		qemu-img create -q -f qcow2 base.qcow2 16M
+		fill base.qcow2 0x47 4M 1M
+		qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2
+		qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 b.qcow2
+		plain_vm v "$PWD/a.qcow2" "$PWD/b.qcow2"
+		fill a.qcow2 0x61 4M 64k
+		[ $how = off ] || fermata start v --paused
+		fails 1 "disk vdb of this VM is backed by $PWD/base.qcow2" blockcommit v vda --active --pivot
+		[ $how = off ] || fermata destroy v
+		holds b.qcow2 0x47 4M 1M
+	done
+}
+
+@test "commit: into an image that another VM, which is off, has below it is refused by its name" {
+	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 a.qcow2
+	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 b.qcow2
+	plain_vm v "$PWD/a.qcow2"
+	plain_vm other "$PWD/b.qcow2"
+	fails 1 "'other', needs $PWD/v.qcow2" blockcommit v vda --active --pivot
+	fermata snapshot-create-as v mon --disk-only
+	fermata snapshot-delete v mon
+	[ "$(active v)" = "$PWD/a.qcow2" ]
+}
+
+@test "deletion: what another VM has below it is not committed into" {
+	fermata snapshot-create-as v mon --disk-only
+	fill "$(active v)" 1 0 1M
+	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 b.qcow2
+	plain_vm other "$PWD/b.qcow2"
+	fermata snapshot-delete v mon
+	holds b.qcow2 0 0 1M
+	holds "$(active v)" 1 0 1M
+}
+
+# ---- names and sizes ------------------------------------------------------------------------------------------
+
+@test "commit and pull: --keep-relative writes a relative name, across folders too, off and running" {
+	local how cmd
+	mkdir low
+	plain_vm v "$PWD/top.qcow2"
+	for how in off running; do
+		for cmd in "blockcommit v vda --top $PWD/b.qcow2 --base $PWD/low/a.qcow2" "blockpull v vda --base $PWD/low/a.qcow2"; do
+			rm -rf ./*.qcow2 "$FERMATA_ROOT/var"
+			qemu-img create -q -f qcow2 low/base.qcow2 4M
+			qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 low/a.qcow2
+			qemu-img create -q -f qcow2 -b low/a.qcow2 -F qcow2 b.qcow2
+			qemu-img create -q -f qcow2 -b b.qcow2 -F qcow2 top.qcow2
+			[ $how = off ] || fermata start v --paused
+			# shellcheck disable=SC2086
+			fermata $cmd --wait --keep-relative
+			[ $how = off ] || fermata destroy v
+			[ "$(backing_of top.qcow2)" = low/a.qcow2 ]
+		done
+	done
+}
+
+@test "backing-dir: a base elsewhere is read, and no file is made beside it" {
+	mkdir "$FERMATA_ROOT/gold"
+	qemu-img create -q -f qcow2 "$FERMATA_ROOT/gold/g.qcow2" 16M
+	chmod 555 "$FERMATA_ROOT/gold"
+	qemu-img create -q -f qcow2 -b "$FERMATA_ROOT/gold/g.qcow2" -F qcow2 c.qcow2
+	plain_vm v "$PWD/c.qcow2"
+	fails 1 "backing-dir" start v --paused
+	HEAD="backing-dir = /nowhere\nbacking-dir = $FERMATA_ROOT/gold" plain_vm v "$PWD/c.qcow2"
+	fermata start v --paused
+	fermata snapshot-create-as v e --disk-only
+	fermata snapshot-revert v e
+	[[ $(active v) == "$PWD/"* ]]
+	[ "$(ls "$FERMATA_ROOT/gold")" = g.qcow2 ]
+}
+
+@test "device: its size and allocation are told, and what is on top of it is committed down" {
+	truncate -s 32M lv
+	loop_device "$PWD/lv"
+	fill "$dev" 7 0 24M
+	plain_vm v "$dev"
+	fermata domblkinfo v vda | grep -q 'Physical: *33554432'
+	fermata img info -f raw "$dev" | grep -q 'disk size: 32 MiB'
+	fermata start v --paused
+	fermata snapshot-create-as v mon --disk-only --diskspec "vda,file=$PWD/o.qcow2"
+	not grep -qE 'raw, 0 B' <<<"$(fermata domblkchain v)"
+	fermata snapshot-delete v mon
+	[ "$(active v)" = "$dev" ]
+	[ ! -e o.qcow2 ]
+	[ -b "$dev" ]
+	fermata destroy v
+	holds "$dev" 7 0 24M
+}

@@ -4,7 +4,6 @@
 #include <time.h>
 
 #include "engine/archive/archive.h"
-#include "engine/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"

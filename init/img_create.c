@@ -64,19 +64,12 @@ static void print_formatting(const char *path, const char *fmt, const struct img
 	printf(" refcount_bits=%u\n", c->refcount_bits);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-}
-
 /* The data file is made anew: neither the image nor what it stands on may be lost by that. */
 static int data_file_alone(const char *path, const struct qcow2_create *c, struct err *e)
 {
 	auto_free char *full = c->backing ? image_backing_path(path, c->backing) : NULL;
 
-	if (!same_file(c->data_file, path) && !(full && same_file(c->data_file, full)))
+	if (strcmp(c->data_file, path) && !same_file(c->data_file, path) && !(full && same_file(c->data_file, full)))
 		return 0;
 	return err_set(e, ERR_USAGE, "%s: the data file '%s' is the image itself or its backing file", path, c->data_file);
 }

@@ -94,6 +94,11 @@ int def_read_as(const char *file, const char *path, const char *name, struct def
 /* The same from its @text, which was at @path. */
 int def_parse(const struct buf *text, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
 void def_free(struct def *def);
+static inline void def_freep(struct def **def)
+{
+	def_free(*def);
+}
+#define auto_def __attribute__((cleanup(def_freep)))
 
 /* The next name in "a, b c": where and how long. False: there is none. */
 bool def_next_name(const char **list, size_t *n);

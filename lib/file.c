@@ -13,7 +13,6 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 
 int io_read_full(int fd, void *p, size_t n, const char *what, struct err *e)

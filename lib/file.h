@@ -75,4 +75,7 @@ int lock_take(const char *path, const char *what, uint64_t wait_ms, int *fd, str
 /* Who holds the lock now: "snapshot-create-as (process 4711)" into @out, or false when it is free. */
 bool lock_holder(const char *path, char *out, size_t size);
 
+/* Whether both are there and are the same file. */
+bool same_file(const char *a, const char *b);
+
 #endif

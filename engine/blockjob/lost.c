@@ -9,11 +9,11 @@
 #include "engine/blockjob/internal.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/needs.h"
+#include "engine/chain/needs.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "lib/text.h"
 
 static size_t first_committed(const struct record_job *j)

@@ -12,7 +12,7 @@
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "lib/text.h"
 
 /* "vda[2]": so many images below the active one, which is vda[0]. */

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
@@ -12,6 +11,7 @@
 #include "kvm/def.h"
 #include "kvm/kvm.h"
 #include "lib/err.h"
+#include "lib/file.h"
 #include "lib/file.h"
 #include "lib/own.h"
 
@@ -88,6 +88,49 @@ int revert_ext_undo(struct fermata_vm *vm, struct err *e)
 		if (s->disks[j].external && overlay_remove(s->disks[j].overlay, e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
 	return pending_end(vm, e);
+}
+
+size_t carrier_differs(const struct fermata_vm *vm, const struct fermata_snap_disk *d)
+{
+	size_t i = 0;
+
+	while (i < vm->def->n_disks && strcmp(vm->def->disks[i].name, d->disk))
+		i++;
+	/* An image that was moved by hand is where the definition says. */
+	if (i == vm->def->n_disks || d->external || !file_exists(d->file) || same_file(d->file, fermata_vm_disk_file(vm, i)))
+		return vm->def->n_disks;
+	return i;
+}
+
+int carriers_note(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+{
+	for (size_t j = 0; j < s->n_disks; j++) {
+		size_t i = carrier_differs(vm, &s->disks[j]);
+
+		if (i == vm->def->n_disks)
+			continue;
+		s->disks[j].raw = fermata_vm_disk_raw(vm, i);
+		if (record_string(&s->disks[j].overlay, fermata_vm_disk_file(vm, i), e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+int carriers_take(struct fermata_vm *vm, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->pending.snap;
+
+	for (size_t j = 0; j < s->n_disks; j++) {
+		struct fermata_snap_disk *d = &s->disks[j];
+
+		if (d->external || !d->overlay[0])
+			continue;
+		if (record_trash(vm->rec, d->overlay, e) < 0 || disk_use(vm, d->disk, d->file, false, e) < 0)
+			return e->code;
+		d->overlay[0] = '\0';
+		d->raw = false;
+	}
+	return 0;
 }
 
 int revert_ext_switch(struct fermata_vm *vm, struct err *e)

@@ -13,6 +13,7 @@
 #include "lib/err.h"
 
 struct fermata_snap;
+struct fermata_snap_disk;
 struct fermata_vm;
 struct qcow2_create;
 struct record;
@@ -231,12 +232,22 @@ int revert_ext_switch(struct fermata_vm *vm, struct err *e) MUST_CHECK;
  */
 int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* ---- trash.c ---- */
-
-void record_freep(struct record **r);
-
 /* ---- users.c ---- */
 
 int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e);
+
+/* ---- branch.c ---- */
+
+/* The number of the disk whose active layer is another image than the one that carries @d, or n_disks. */
+size_t carrier_differs(const struct fermata_vm *vm, const struct fermata_snap_disk *d);
+
+/*
+ * In @s, which is to be the pending revert's: what its disks use until then. As long as it is pending, the VM's disks are the
+ * images that carry it (fermata_vm_disk_file()), and on record those that it comes from.
+ */
+int carriers_note(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+
+/* In memory: the pending revert has succeeded. The disks use those images from now on, what they used before may go. */
+int carriers_take(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 #endif

@@ -37,10 +37,6 @@ int resolve(const char *image, const char *backing, char real[PATH_MAX], struct 
 
 int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e);
 
-/* ---- trash.c ---- */
-
-void def_freep(struct def **d);
-
 /* ---- overlay.c ---- */
 
 void other_needs(struct file_set *s, struct fermata_vm *vm, const char *name);

@@ -15,21 +15,11 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-static void record_freep(struct record **r)
-{
-	record_free(*r);
-}
-
-static void def_freep(struct def **d)
-{
-	def_free(*d);
-}
-
 /* Every file that VM @name has on record or in its definition. -EPROTO and the like: that cannot be said. */
 static int add_files(struct fermata *host, const char *name, struct file_set *s, struct err *e)
 {
-	__attribute__((cleanup(record_freep))) struct record *r = NULL;
-	__attribute__((cleanup(def_freep))) struct def *def = NULL;
+	auto_record struct record *r = NULL;
+	auto_def struct def *def = NULL;
 	auto_free char *conf = str_fmt("%s/%s.conf", host->conf_dir, name);
 	auto_free char *state = str_fmt("%s/%s/state.json", host->state_dir, name);
 	auto_free char *saved = str_fmt("%s/%s/managed.save", host->state_dir, name);

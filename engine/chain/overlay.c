@@ -17,7 +17,6 @@
 #include "lib/dev.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 #include "lib/text.h"
 #include "qcow2/lock.h"
@@ -335,8 +334,8 @@ void file_set_add_needs(struct file_set *s, const struct def *def, const struct 
 /* What VM @name needs, into @s. */
 void other_needs(struct file_set *s, struct fermata_vm *vm, const char *name)
 {
-	__attribute__((cleanup(record_freep))) struct record *r = NULL;
-	__attribute__((cleanup(def_freep))) struct def *def = NULL;
+	auto_record struct record *r = NULL;
+	auto_def struct def *def = NULL;
 	auto_free char *conf = str_fmt("%s/%s.conf", vm->host->conf_dir, name);
 	auto_free char *state = str_fmt("%s/%s/state.json", vm->host->state_dir, name);
 	struct err e;

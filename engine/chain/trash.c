@@ -17,16 +17,6 @@
 #include "lib/err.h"
 #include "lib/own.h"
 
-void record_freep(struct record **r)
-{
-	record_free(*r);
-}
-
-void def_freep(struct def **d)
-{
-	def_free(*d);
-}
-
 static void others_need(struct file_set *s, struct fermata_vm *vm)
 {
 	auto_free char *names = NULL;

@@ -9,7 +9,7 @@
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 
 static int add_user(struct users *u, const char *file, const char *frozen, struct err *e)
 {

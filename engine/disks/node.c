@@ -11,7 +11,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/json.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "monitor/monitor.h"
 
 /* What QEMU lists of node @name, or NULL. */

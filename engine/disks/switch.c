@@ -13,7 +13,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/json.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "monitor/monitor.h"
 
 #define THAW_MS 5000

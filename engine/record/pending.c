@@ -42,3 +42,13 @@ int pending_end(struct fermata_vm *vm, struct err *e)
 	free(old.guard);
 	return 0;
 }
+
+const char *carrier_pending(const struct record *r, const char *disk)
+{
+	const struct fermata_snap *s = r->pending.op == PENDING_REVERT ? r->pending.snap : NULL;
+
+	for (size_t j = 0; s && j < s->n_disks; j++)
+		if (!s->disks[j].external && s->disks[j].overlay[0] && !strcmp(s->disks[j].disk, disk))
+			return s->disks[j].file;
+	return NULL;
+}

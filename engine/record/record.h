@@ -155,6 +155,8 @@ int record_save(struct record *r, struct err *e) MUST_CHECK;
 /* ---- record.c ---- */
 
 void record_free(struct record *r);
+void record_freep(struct record **r);
+#define auto_record __attribute__((cleanup(record_freep)))
 
 /* ---- state_json.c ---- */
 
@@ -214,5 +216,8 @@ const char *record_pending(const struct record *r);
 
 /* Put a copy of @s (or NULL) in @at's place. */
 int record_string(char **at, const char *s, struct err *e) MUST_CHECK;
+
+/* Where the pending revert takes the disk called @disk, or NULL. Borrowed from the record. */
+const char *carrier_pending(const struct record *r, const char *disk);
 
 #endif

@@ -241,14 +241,14 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 	return check_ids(r, e);
 }
 
-static void record_freep(struct record **r)
+void record_freep(struct record **r)
 {
 	record_free(*r);
 }
 
 int record_load(const char *path, struct record **out, struct err *e)
 {
-	__attribute__((cleanup(record_freep))) struct record *r = calloc(1, sizeof *r);
+	auto_record struct record *r = calloc(1, sizeof *r);
 	auto_json struct json_doc *doc = NULL;
 	auto_buf struct buf text = { 0 };
 	struct err probe;
@@ -271,7 +271,7 @@ int record_load(const char *path, struct record **out, struct err *e)
 
 int record_none(const char *path, struct record **out, struct err *e)
 {
-	__attribute__((cleanup(record_freep))) struct record *r = calloc(1, sizeof *r);
+	auto_record struct record *r = calloc(1, sizeof *r);
 
 	if (!r || !(r->path = strdup(path)))
 		return err_nomem(e, "read the record");

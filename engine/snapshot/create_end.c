@@ -19,7 +19,6 @@
 #include "engine/vm/vm.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 
 /* Take the figures of every disk's tag over into the pending snapshot. */

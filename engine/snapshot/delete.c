@@ -12,7 +12,7 @@
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 
 /* A snapshot inside an image that was frozen since: QEMU has that open for reading only. */
 static int check_reach(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)

@@ -4,7 +4,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "engine/carrier.h"
+#include "engine/snapshot/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/managed.h"

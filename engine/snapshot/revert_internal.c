@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/carrier.h"
+#include "engine/snapshot/carrier.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/program.h"

@@ -8,7 +8,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/carrier.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
@@ -16,7 +15,7 @@
 #include "kvm/def.h"
 #include "kvm/kvm.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "lib/own.h"
 
 int disk_pick(const struct fermata_vm *vm, const char *name, size_t *i, struct err *e)

@@ -5,12 +5,12 @@
 
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/needs.h"
+#include "engine/chain/needs.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "lib/err.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "lib/own.h"
 
 /* Where a chain of this VM begins. */

@@ -1,6 +1,6 @@
 /* Who needs an image: every chain that begins in a definition, a record or a standby of any VM of this host. */
-#ifndef ENGINE_NEEDS_H
-#define ENGINE_NEEDS_H
+#ifndef ENGINE_CHAIN_NEEDS_H
+#define ENGINE_CHAIN_NEEDS_H
 
 #include "engine/vm/vm.h"
 #include "lib/err.h"

@@ -6,40 +6,26 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/carrier.h"
+#include "engine/snapshot/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/needs.h"
+#include "engine/chain/needs.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 #include "qcow2/lock.h"
 #include "qcow2/qcow2.h"
 
 #define CHUNK (1u << 20)
 
-/* The number of the disk whose active layer is another image than the one that carries @d, or n_disks. */
-static size_t differs(const struct fermata_vm *vm, const struct fermata_snap_disk *d)
-{
-	size_t i = 0;
-
-	while (i < vm->def->n_disks && strcmp(vm->def->disks[i].name, d->disk))
-		i++;
-	/* An image that was moved by hand is where the definition says. */
-	if (i == vm->def->n_disks || d->external || !file_exists(d->file) || same_file(d->file, fermata_vm_disk_file(vm, i)))
-		return vm->def->n_disks;
-	return i;
-}
-
 bool carriers_differ(const struct fermata_vm *vm, const struct fermata_snap *s)
 {
 	for (size_t j = 0; j < s->n_disks; j++)
-		if (differs(vm, &s->disks[j]) < vm->def->n_disks)
+		if (carrier_differs(vm, &s->disks[j]) < vm->def->n_disks)
 			return true;
 	return false;
 }
@@ -119,7 +105,7 @@ static int move_out(struct fermata_vm *vm, struct fermata_snap *s, size_t j, str
 
 	if (!from)
 		return err_nomem(e, "copy an image");
-	if (overlay_name(vm, differs(vm, d), s->name, vm->rec->next_id++, &to, e) < 0)
+	if (overlay_name(vm, carrier_differs(vm, d), s->name, vm->rec->next_id++, &to, e) < 0)
 		return e->code;
 	/* What is cut off here is on the list of what may go, as nothing needs it. */
 	if (record_trash(vm->rec, to, e) < 0 || record_save(vm->rec, e) < 0 || copy_file(vm, from, to, e) < 0 ||
@@ -155,7 +141,7 @@ static int check_one(struct fermata_vm *vm, const struct fermata_snap *s, size_t
 int carriers_check(struct fermata_vm *vm, const struct fermata_snap *s, bool copy, struct err *e)
 {
 	for (size_t j = 0; j < s->n_disks; j++) {
-		size_t i = differs(vm, &s->disks[j]);
+		size_t i = carrier_differs(vm, &s->disks[j]);
 
 		if (i == vm->def->n_disks)
 			continue;
@@ -172,7 +158,7 @@ int carriers_look(struct fermata_vm *vm, const struct fermata_snap *s, struct di
 	for (size_t j = 0; j < s->n_disks; j++) {
 		size_t i = disk_index(ds, s->disks[j].disk);
 
-		if (i == ds->n || differs(vm, &s->disks[j]) == vm->def->n_disks)
+		if (i == ds->n || carrier_differs(vm, &s->disks[j]) == vm->def->n_disks)
 			continue;
 		qcow2_close(ds->d[i].image);
 		ds->d[i].image = NULL;
@@ -184,43 +170,3 @@ int carriers_look(struct fermata_vm *vm, const struct fermata_snap *s, struct di
 	return 0;
 }
 
-int carriers_note(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
-{
-	for (size_t j = 0; j < s->n_disks; j++) {
-		size_t i = differs(vm, &s->disks[j]);
-
-		if (i == vm->def->n_disks)
-			continue;
-		s->disks[j].raw = fermata_vm_disk_raw(vm, i);
-		if (record_string(&s->disks[j].overlay, fermata_vm_disk_file(vm, i), e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-int carriers_take(struct fermata_vm *vm, struct err *e)
-{
-	struct fermata_snap *s = vm->rec->pending.snap;
-
-	for (size_t j = 0; j < s->n_disks; j++) {
-		struct fermata_snap_disk *d = &s->disks[j];
-
-		if (d->external || !d->overlay[0])
-			continue;
-		if (record_trash(vm->rec, d->overlay, e) < 0 || disk_use(vm, d->disk, d->file, false, e) < 0)
-			return e->code;
-		d->overlay[0] = '\0';
-		d->raw = false;
-	}
-	return 0;
-}
-
-const char *carrier_pending(const struct record *r, const char *disk)
-{
-	const struct fermata_snap *s = r->pending.op == PENDING_REVERT ? r->pending.snap : NULL;
-
-	for (size_t j = 0; s && j < s->n_disks; j++)
-		if (!s->disks[j].external && s->disks[j].overlay[0] && !strcmp(s->disks[j].disk, disk))
-			return s->disks[j].file;
-	return NULL;
-}

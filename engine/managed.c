@@ -14,7 +14,6 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/json.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 #include "lib/text.h"
 

@@ -12,7 +12,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/json.h"
-#include "lib/lib.h"
+#include "lib/file.h"
 #include "lib/own.h"
 #include "monitor/monitor.h"
 

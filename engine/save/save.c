@@ -22,7 +22,6 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/lib.h"
 #include "lib/own.h"
 
 /* ---- the manifest ----------------------------------------------------------------------------------------- */

@@ -57,14 +57,9 @@ int compat_lines(const char *was, const char *is, const char *then, const char *
 	return err_set(e, -ESTALE, "its devices have another order %s", now);
 }
 
-static void def_freep(struct def **d)
-{
-	def_free(*d);
-}
-
 int compat_definition(const struct fermata_vm *vm, const char *was, struct err *e)
 {
-	__attribute__((cleanup(def_freep))) struct def *old = NULL;
+	auto_def struct def *old = NULL;
 	auto_buf struct buf text = { 0 }, a = { 0 }, b = { 0 };
 	struct err why;
 

@@ -83,7 +83,7 @@ static int bitmaps_load(struct qcow2 *q, struct err *e)
 	struct bitmaps *b = &q->bitmaps;
 	auto_free uint8_t *dir = NULL;
 	uint64_t at = 0;
-	unsigned n;
+	unsigned n = 0;
 
 	if (b->loaded)
 		return 0;
@@ -270,8 +270,8 @@ static int fill_table(struct qcow2 *q, struct qcow2_bitmap *b, uint64_t n, uint6
 /* Open the list for changing and find @name. */
 static int begin(struct qcow2 *q, const char *what, const char *name, int *at, struct err *e)
 {
-	const struct qcow2_bitmap *list;
-	unsigned n;
+	const struct qcow2_bitmap *list = NULL;
+	unsigned n = 0;
 
 	if (q_may_write(q, what, e) < 0 || qcow2_bitmaps(q, &list, &n, e) < 0)
 		return e->code;
@@ -403,8 +403,8 @@ static int fits_disk(struct qcow2 *q, const struct qcow2_bitmap *b, struct err *
 /* @src's bitmap @name, fit to be read. */
 static int source(struct qcow2 *q, struct qcow2 *src, const char *name, const struct qcow2_bitmap **out, struct err *e)
 {
-	const struct qcow2_bitmap *list;
-	unsigned n;
+	const struct qcow2_bitmap *list = NULL;
+	unsigned n = 0;
 
 	if (src->h.size != q->h.size)
 		return err_set(e, -EINVAL, "the disks have %" PRIu64 " and %" PRIu64 " bytes", src->h.size,
@@ -441,7 +441,7 @@ int bitmaps_mark(struct qcow2 *q, bitmap_ranges_fn *ranges, void *ctx, struct er
 	auto_free struct qcow2_bitmap *list = NULL;
 	const struct qcow2_bitmap *had;
 	bool any = false;
-	unsigned n;
+	unsigned n = 0;
 
 	if (q_may_write(q, "change bitmaps", e) < 0 || qcow2_bitmaps(q, &had, &n, e) < 0 || copy_list(q, &list, 0, e) < 0)
 		return e->code;
@@ -508,7 +508,7 @@ int bitmaps_refit(struct qcow2 *q, struct head *hd, struct qext *ext, uint8_t x[
 	auto_free struct qcow2_bitmap *list = NULL;
 	const struct qcow2_bitmap *had;
 	bool changed = false;
-	unsigned n;
+	unsigned n = 0;
 
 	if (qcow2_bitmaps(q, &had, &n, e) < 0)
 		return e->code;

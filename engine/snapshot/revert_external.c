@@ -95,6 +95,7 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s),
 		.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING) };
 	struct err also;
+	int rc;
 
 	if (!p.snap)
 		return err_nomem(e, "revert");
@@ -112,7 +113,8 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	if (pending_begin(vm, p, e) < 0)
 		return e->code;
 	/* Once before the guest is stopped: what cannot be made, or loaded, must not cost it its life. */
-	if (revert_ext_make(vm, p.snap, e) < 0 || !CONFIG_MEMORY || checkpoint_load(vm, vm->rec->pending.snap, r->force, e) < 0) {
+	rc = revert_ext_make(vm, p.snap, e);
+	if (rc < 0 || !CONFIG_MEMORY || checkpoint_load(vm, vm->rec->pending.snap, r->force, e) < 0) {
 		if (revert_ext_undo(vm, &also) < 0) {
 			err_also(e, "and could not undo: %s", also.msg);
 			e->code = FERMATA_PENDING;

@@ -188,7 +188,6 @@ hardened_glibc() {
 
 @test "packagers: flags of the environment, no optimization, and a shared libc" {
 	command -v gcc >/dev/null || skip "there is no gcc"
-	make tiny_defconfig
 	CFLAGS='-O0 -g' CPPFLAGS=-DPACKAGED make -j2 CC=gcc STATIC=n V=1 >log 2>&1 || { cat log; false; }
 	no_warning log
 	grep -q -e '-DPACKAGED .*-O0 .*lib/err.c' log

@@ -12,7 +12,7 @@
 #include "engine/chain/chain.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
 #include "engine/vm/vm.h"

@@ -3,7 +3,7 @@
 
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "init/init.h"
 #include "lib/clock.h"
 #include "lib/file.h"

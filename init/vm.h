@@ -2,7 +2,7 @@
 #ifndef INIT_VM_H
 #define INIT_VM_H
 
-#include "engine/program.h"
+#include "engine/vm/program.h"
 
 /*
  * Open the host of --root and the VM @name on it; notices go to stderr, progress to the terminal.

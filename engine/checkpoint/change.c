@@ -7,7 +7,7 @@
 #include "engine/chain/chain.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"

@@ -10,7 +10,7 @@
 #include "engine/checkpoint/internal.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"

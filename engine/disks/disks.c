@@ -6,7 +6,7 @@
 #include "engine/disks/disks.h"
 #include "engine/disks/internal.h"
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

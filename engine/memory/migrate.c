@@ -10,7 +10,7 @@
 
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"

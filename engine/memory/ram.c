@@ -9,7 +9,7 @@
 #include "engine/fermata.h"
 #include "engine/memory/internal.h"
 #include "engine/memory/memory.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

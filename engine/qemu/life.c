@@ -6,7 +6,7 @@
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/managed.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"

@@ -11,7 +11,7 @@
 #include "engine/fermata.h"
 #include "engine/managed.h"
 #include "engine/memory/memory.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"

@@ -5,7 +5,7 @@
 #include "engine/snapshot/carrier.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"

@@ -3,7 +3,7 @@
 #include <time.h>
 
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/clock.h"

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "engine/fermata.h"
-#include "engine/program.h"
+#include "engine/vm/program.h"
 #include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"

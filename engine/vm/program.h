@@ -1,6 +1,6 @@
 /* What our own program asks of a VM beyond engine/fermata.h, in the lower rooms' terms. Not for embedders. */
-#ifndef ENGINE_PROGRAM_H
-#define ENGINE_PROGRAM_H
+#ifndef ENGINE_VM_PROGRAM_H
+#define ENGINE_VM_PROGRAM_H
 
 #include "engine/fermata.h"
 

@@ -9,11 +9,10 @@
 #include "engine/blockjob/blockjob.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/guarded.h"
-#include "engine/internal.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
+#include "engine/vm/guarded.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"
@@ -21,17 +20,6 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
-
-int saved_forget(struct fermata_vm *vm, struct err *e)
-{
-	uint64_t was = vm->rec->saved;
-
-	vm->rec->saved = 0;
-	if (!was || record_save(vm->rec, e) == 0)
-		return 0;
-	vm->rec->saved = was;
-	return e->code;
-}
 
 void recover_now(void *ctx)
 {

@@ -20,20 +20,6 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-int pending_again(struct fermata_vm *vm, struct err *e)
-{
-	vm->rec->pending.since_ns = now_ns();
-	return record_save(vm->rec, e);
-}
-
 /* The files that the record is about to name, whoever made them and however far that one came with flushing. */
 static int flush_made(const struct fermata_snap *s, struct err *e)
 {

@@ -14,6 +14,7 @@ struct fermata_block;
 struct fermata_block_info;
 struct fermata_snap;
 struct fermata_vm;
+struct mon_job;
 struct record_job;
 struct start;
 
@@ -64,5 +65,19 @@ struct start {
 	struct json_out w;
 	char node[40]; /* copy: of the file made */
 };
+
+/* ---- flush.c ---- */
+
+/*
+ * Flush the images that @j changes, by QEMU and in the kernel. @over: it has come to its end, and what is no active layer is
+ * read-only again.
+ */
+int job_flush(struct fermata_vm *vm, const struct record_job *j, bool over, struct err *e) MUST_CHECK;
+
+/* The same of what the kernel has of them, for a job that no QEMU has any more. */
+int job_flush_files(const struct record_job *j, struct err *e) MUST_CHECK;
+
+/* All is copied, and the job waits: flush, let it end, and take from @job how it did. */
+int job_finalize(struct fermata_vm *vm, const struct record_job *j, struct mon_job *job, struct err *e) MUST_CHECK;
 
 #endif

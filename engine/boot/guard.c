@@ -7,8 +7,8 @@
 
 #include "engine/boot/internal.h"
 #include "engine/fermata.h"
-#include "engine/guarded.h"
 #include "engine/record/record.h"
+#include "engine/vm/guarded.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

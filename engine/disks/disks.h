@@ -119,4 +119,12 @@ int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node
 int node_reopen(struct fermata_vm *vm, const struct disks *ds, const struct disk_state *d, const char *node, bool raw,
 	const char *backing, bool read_only, struct deadline until, struct err *e) MUST_CHECK;
 
+/* ---- running.c ---- */
+
+/*
+ * What runs is what the definition has: -EBUSY names a disk that is open for writing and that no [disk] has, unless it is left out
+ * there; with @memory also a device that was plugged in or unplugged since the start. VM off: the disks of its [qemu] args.
+ */
+int running_check(struct fermata_vm *vm, bool memory, struct err *e) MUST_CHECK;
+
 #endif

@@ -10,8 +10,8 @@
 
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/vm/program.h"
 #include "engine/recover.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

@@ -5,11 +5,10 @@
 
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/managed.h"
-#include "engine/vm/program.h"
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
@@ -29,46 +28,6 @@ int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const ch
 	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find_on(vm, s, &chains, e) < 0)
 		return e->code;
 	return launch(vm, &spec, &chains, e);
-}
-
-/* QEMU is up: from here on the save is not what the VM goes on from. @file: out, where it is now. */
-static int pass_by_save(struct fermata_vm *vm, char **file, struct err *e)
-{
-	*file = NULL;
-	return CONFIG_MEMORY ? managed_set_aside(vm, file, e) : 0;
-}
-
-int fermata_start_afresh(struct fermata_vm *vm, bool paused, bool keep, struct err *e)
-{
-	auto_free char *save = NULL;
-	uint64_t saved = vm->rec->saved;
-	struct err also;
-
-	if (vm_alive(vm))
-		return err_set(e, -EEXIST, "%s: the VM is running already", vm->name);
-	if (life_launch(vm, NULL, false, NULL, e) < 0) {
-		/* Nothing ran: the memory that belonged to the disks still does. */
-		vm->rec->saved = saved;
-		if (saved && record_save(vm->rec, &also) < 0)
-			err_also(e, "and: %s", also.msg);
-		return err_at(e, "%s: cannot start", vm->name);
-	}
-	if (pass_by_save(vm, &save, e) < 0 || (!paused && kvm_cont(vm->kvm, deadline_in(CALL_MS), e) < 0)) {
-		err_at(e, "%s: cannot start", vm->name);
-		if (life_kill(vm, &also) < 0)
-			err_also(e, "and could not stop it: %s", also.msg);
-		else if (CONFIG_MEMORY && managed_put_back(vm, save, &also) < 0)
-			err_also(e, "and: %s", also.msg);
-		return e->code;
-	}
-	vm_because(vm, paused ? FERMATA_PAUSED : FERMATA_RUNNING, paused ? "starting up" : "booted");
-	if (!CONFIG_MEMORY || !save)
-		return 0;
-	if (!keep && !paused && managed_use_up(vm, save, &also) < 0)
-		vm_notice(vm, "%s", also.msg);
-	else if (keep || paused)
-		managed_tell(vm, save);
-	return 0;
 }
 
 /* By the agent, if one answers soon. 1: it took the request. 0: there is none. */

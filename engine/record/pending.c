@@ -5,9 +5,16 @@
 
 #include "engine/record/internal.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 {
@@ -29,6 +36,12 @@ int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 	return 0;
 }
 
+int pending_again(struct fermata_vm *vm, struct err *e)
+{
+	vm->rec->pending.since_ns = now_ns();
+	return record_save(vm->rec, e);
+}
+
 int pending_end(struct fermata_vm *vm, struct err *e)
 {
 	struct pending old = vm->rec->pending;
@@ -41,6 +54,17 @@ int pending_end(struct fermata_vm *vm, struct err *e)
 	snap_free(old.snap);
 	free(old.guard);
 	return 0;
+}
+
+int saved_forget(struct fermata_vm *vm, struct err *e)
+{
+	uint64_t was = vm->rec->saved;
+
+	vm->rec->saved = 0;
+	if (!was || record_save(vm->rec, e) == 0)
+		return 0;
+	vm->rec->saved = was;
+	return e->code;
 }
 
 const char *carrier_pending(const struct record *r, const char *disk)

@@ -36,6 +36,12 @@ int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e) MUST_C
 /* Nothing is pending any more. */
 int pending_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
+/* What is pending goes on record once more, with what has been found out since. Nothing has been changed yet. */
+int pending_again(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* The disks are about to change: no saved memory goes with them any more. Commit point: the record. */
+int saved_forget(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* ---- snap.c ---- */
 
 /* What a QEMU has to map for @in, of @s. NULL: it is no instant checkpoint. Borrowed from @s. */

@@ -9,11 +9,11 @@
 
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/save/internal.h"
 #include "engine/save/save.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/err.h"

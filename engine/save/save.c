@@ -8,15 +8,16 @@
 #include <unistd.h>
 
 #include "engine/chain/chain.h"
+#include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/managed.h"
 #include "engine/memory/memory.h"
-#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
 #include "engine/save/internal.h"
+#include "engine/save/managed.h"
 #include "engine/save/save.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/clock.h"

@@ -4,8 +4,8 @@
 
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/vm/program.h"
 #include "engine/savevm/savevm.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

@@ -4,9 +4,9 @@
 
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
+#include "engine/save/managed.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"

@@ -4,13 +4,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "engine/snapshot/carrier.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
-#include "engine/managed.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
+#include "engine/save/managed.h"
+#include "engine/snapshot/carrier.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"

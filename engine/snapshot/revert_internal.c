@@ -2,16 +2,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/snapshot/carrier.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/vm/program.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
 #include "engine/savevm/savevm.h"
+#include "engine/snapshot/carrier.h"
 #include "engine/snapshot/internal.h"
 #include "engine/snapshot/snapshot.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "engine/fermata.h"
-#include "engine/vm/program.h"
 #include "engine/vm/internal.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

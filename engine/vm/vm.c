@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 
 #include "engine/fermata.h"
-#include "engine/vm/program.h"
 #include "engine/record/record.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"

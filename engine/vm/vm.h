@@ -73,6 +73,20 @@ bool vm_alive(const struct fermata_vm *vm);
 /* The running QEMU's versioned machine type: qom-get of /machine's "type". Caller frees. */
 #define MACHINE_TYPE "{\"path\":\"/machine\",\"property\":\"type\"}" /* what it asks qom-get */
 
+/* ---- definition.c ---- */
+
+/* -ENOENT, with what the user may have meant. */
+int no_such_vm(struct fermata *f, const char *name, struct err *e);
+
+/* Whether there is such a VM: it has a definition, or runs. -ENOENT. */
+int definition_there(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* Read it into @vm; while the VM runs and its file is broken or gone, what it was started with, and vm->trouble says so. */
+int definition_read(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
+/* -EINVAL: a disk that the record has another image for was begun with another file than the definition names now. */
+int definition_heeded(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* ---- compat.c ---- */
 
 /* 0, or what in the running VM cannot be saved: QMP query-migrate. */

@@ -2,8 +2,8 @@
  * Managed saves: the memory of a VM that is off, in its state folder. The next start goes on from "managed.save", and uses
  * it up. One that a start went past is set aside as "managed.save.N": no start takes it, restore does.
  */
-#ifndef ENGINE_MANAGED_H
-#define ENGINE_MANAGED_H
+#ifndef ENGINE_SAVE_MANAGED_H
+#define ENGINE_SAVE_MANAGED_H
 
 #include "engine/vm/vm.h"
 #include "lib/err.h"

@@ -1,6 +1,6 @@
 /* Guarded commands, as the record and the run folder know them. */
-#ifndef ENGINE_GUARDED_H
-#define ENGINE_GUARDED_H
+#ifndef ENGINE_VM_GUARDED_H
+#define ENGINE_VM_GUARDED_H
 
 #include <stdbool.h>
 

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "engine/fermata.h"
-#include "engine/managed.h"
 #include "engine/memory/memory.h"
+#include "engine/save/managed.h"
 #include "engine/vm/vm.h"
 #include "lib/buf.h"
 #include "lib/err.h"

@@ -2,9 +2,7 @@
 #include <string.h>
 
 #include "engine/fermata.h"
-#include "engine/internal.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"

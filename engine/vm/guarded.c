@@ -6,8 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/guarded.h"
 #include "engine/record/record.h"
+#include "engine/vm/guarded.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"

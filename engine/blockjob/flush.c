@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/blockjob/internal.h"
 #include "engine/chain/chain.h"
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
-#include "engine/vm/program.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/clock.h"

@@ -34,6 +34,16 @@ int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e
 /* Check, put on record, start. */
 int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
 
+/* Do what a user asked for. What is inside images and would be lost has been deleted before: see block_inner_lost(). */
+int block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e) MUST_CHECK;
+
+/*
+ * A snapshot inside images that commit @b would overwrite, the youngest one; NULL: there is none. A job takes it from one
+ * disk only; to be deleted whole, from every disk, it has to be deleted before the job begins. All else has been checked:
+ * @b could begin then.
+ */
+int block_inner_lost(struct fermata_vm *vm, const struct fermata_block *b, const struct fermata_snap **lost, struct err *e) MUST_CHECK;
+
 /* ---- job.c ---- */
 
 /* Wait for its end, or until it is ready; pivot then. -EREMOTEIO: it failed. */

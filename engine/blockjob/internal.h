@@ -39,6 +39,12 @@ int job_forget_lost(struct fermata_vm *vm, const struct record_job *j, struct er
 /* The first snapshot that it would, or NULL. */
 const struct fermata_snap *job_first_lost(const struct fermata_vm *vm, const struct record_job *j);
 
+/* The youngest of them that is inside an image, or NULL. */
+const struct fermata_snap *job_inner_lost(const struct fermata_vm *vm, const struct record_job *j);
+
+/* Whether all that are inside images can be deleted whole before @j begins. -EBUSY names the one that cannot. */
+int job_may_drop(struct fermata_vm *vm, const struct record_job *j, struct err *e) MUST_CHECK;
+
 /* ---- job.c ---- */
 
 /* How a job stands; one that has ended is noted on record with all that it did. @info: may be NULL. */

@@ -11,6 +11,7 @@
 #include "engine/fermata.h"
 #include "engine/chain/needs.h"
 #include "engine/record/record.h"
+#include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
 #include "lib/file.h"
@@ -34,15 +35,59 @@ static bool loses(const struct record_job *j, const struct fermata_snap_disk *d)
 	return false;
 }
 
+static bool loses_snap(const struct record_job *j, const struct fermata_snap *s)
+{
+	for (size_t k = 0; k < s->n_disks; k++)
+		if (loses(j, &s->disks[k]))
+			return true;
+	return false;
+}
+
 const struct fermata_snap *job_first_lost(const struct fermata_vm *vm, const struct record_job *j)
 {
 	bool commits = j->op == FERMATA_COMMIT || j->op == FERMATA_ACTIVE_COMMIT;
 
 	for (size_t i = 0; commits && i < vm->rec->n_snaps; i++)
-		for (size_t k = 0; k < vm->rec->snaps[i]->n_disks; k++)
-			if (loses(j, &vm->rec->snaps[i]->disks[k]))
-				return vm->rec->snaps[i];
+		if (loses_snap(j, vm->rec->snaps[i]))
+			return vm->rec->snaps[i];
 	return NULL;
+}
+
+/* ---- snapshots inside images ------------------------------------------------------------------------------- */
+
+static bool has_inner(const struct fermata_snap *s)
+{
+	for (size_t k = 0; k < s->n_disks; k++)
+		if (!s->disks[k].external)
+			return true;
+	return false;
+}
+
+const struct fermata_snap *job_inner_lost(const struct fermata_vm *vm, const struct record_job *j)
+{
+	for (size_t i = vm->rec->n_snaps; i-- > 0;)
+		if (has_inner(vm->rec->snaps[i]) && loses_snap(j, vm->rec->snaps[i]))
+			return vm->rec->snaps[i];
+	return NULL;
+}
+
+int job_may_drop(struct fermata_vm *vm, const struct record_job *j, struct err *e)
+{
+	for (size_t i = 0; i < vm->rec->n_snaps; i++) {
+		const struct fermata_snap *s = vm->rec->snaps[i];
+
+		if (!has_inner(s) || !loses_snap(j, s))
+			continue;
+		if (jobs_none(vm, e) < 0)
+			return e->code;
+		if (fermata_snap_external(s)) {
+			err_set(e, -EBUSY, "snapshot '%s' is inside one disk's image and froze another's: this would leave a half of it", s->name);
+			return err_hint(e, "delete it first: 'fermata snapshot-delete %s %s'", vm->name, s->name);
+		}
+		if (vm_alive(vm) && tags_reached(vm, s, e) < 0)
+			return e->code;
+	}
+	return 0;
 }
 
 /* Whether a file has a name as overlay_name() gives them. */

@@ -14,6 +14,7 @@
 #include "engine/record/record.h"
 #include "engine/save/managed.h"
 #include "engine/vm/program.h"
+#include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"
@@ -30,8 +31,10 @@ static int check_lost(struct fermata_vm *vm, const struct record_job *j, const s
 
 	if (block_commit_alone(vm, p, e) < 0)
 		return e->code;
-	if (!s || p->drop)
+	if (!s)
 		return 0;
+	if (p->drop)
+		return p->deleting ? 0 : job_may_drop(vm, j, e);
 	err_set(e, -EBUSY, "snapshot '%s' would be lost: %s is overwritten", s->name, j->images[j->n_images - 1]);
 	return err_hint(e, "--drop-snapshots gives up such snapshots; snapshot-delete and blockpull keep all others whole");
 }
@@ -216,7 +219,10 @@ int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e
 
 /* ---- what users ask for ------------------------------------------------------------------------------------ */
 
-int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)
+typedef int plan_fn(struct fermata_vm *vm, const struct block_plan *p, void *ctx, struct err *e);
+
+/* Make a plan of what is asked for, and hand it to @fn. */
+static int with_plan(struct fermata_vm *vm, const struct fermata_block *b, plan_fn *fn, void *ctx, struct err *e)
 {
 	struct block_plan p = { .op = b->op, .dest_raw = b->dest_raw, .reuse = b->reuse, .shallow = b->shallow, .remove = b->remove,
 		.drop = b->drop, .relative = b->relative, .speed = b->speed };
@@ -233,13 +239,43 @@ int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, st
 		return err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name);
 	if (CONFIG_MEMORY && standby_give_up(vm, "the images change", e) < 0)
 		return err_at(e, "%s", vm->name);
+	/* Snapshots that others made are as easily lost as ours. */
+	if (p.op == FERMATA_COMMIT && vm_adopt(vm, e) < 0)
+		return e->code;
 	rc = vm->def->disks[p.disk].readonly ? err_set(e, -EROFS, "the disk is readonly") : chain_find(vm, p.disk, &p.chain, e);
 	if (rc == 0)
 		rc = p.op == FERMATA_COMMIT ? plan_commit(vm, b, &p, e) : plan_rest(vm, b, &p, e);
 	if (rc == 0)
-		rc = block_begin(vm, &p, e);
+		rc = fn(vm, &p, ctx, e);
 	chain_done(&p.chain);
 	return rc < 0 ? err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name) : 0;
+}
+
+static int begin_plan(struct fermata_vm *vm, const struct block_plan *p, void *ctx, struct err *e)
+{
+	(void)ctx;
+	return block_begin(vm, p, e);
+}
+
+int block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)
+{
+	return with_plan(vm, b, begin_plan, NULL, e);
+}
+
+static int note_inner_lost(struct fermata_vm *vm, const struct block_plan *p, void *ctx, struct err *e)
+{
+	struct record_job *j = calloc(1, sizeof *j);
+	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 || check(vm, p, j, e) < 0 ? e->code : 0;
+
+	if (rc == 0)
+		*(const struct fermata_snap **)ctx = job_inner_lost(vm, j);
+	job_free(j);
+	return rc;
+}
+
+int block_inner_lost(struct fermata_vm *vm, const struct fermata_block *b, const struct fermata_snap **lost, struct err *e)
+{
+	return with_plan(vm, b, note_inner_lost, lost, e);
 }
 
 int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e)

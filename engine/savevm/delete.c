@@ -7,7 +7,9 @@
 #include "engine/record/record.h"
 #include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
+#include "kvm/def.h"
 #include "lib/err.h"
+#include "lib/file.h"
 
 /* Which disks of @ds have @s. */
 static uint32_t who_has(const struct disks *ds, const struct fermata_snap *s)
@@ -46,4 +48,18 @@ int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, const struc
 	if (j == s->n_disks)
 		return 0;
 	return vm_alive(vm) ? remove_live(vm, s, e) : native_delete(vm, s, marks, e);
+}
+
+int tags_reached(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	for (size_t j = 0; j < s->n_disks; j++)
+		for (size_t i = 0; i < vm->def->n_disks; i++) {
+			const struct fermata_snap_disk *d = &s->disks[j];
+
+			if (d->external || strcmp(d->disk, vm->def->disks[i].name) || same_file(d->file, fermata_vm_disk_file(vm, i)))
+				continue;
+			err_set(e, -EBUSY, "%s: '%s' is inside %s, which is frozen while the VM runs", d->disk, d->tag, d->file);
+			return err_hint(e, "shut the VM down first");
+		}
+	return 0;
 }

@@ -120,4 +120,7 @@ int native_reclaim(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 /* Delete @s's tags from the images, live or native, as the VM stands, and see that none is left. @marks: as native_delete(). */
 int remove_tags(struct fermata_vm *vm, const struct fermata_snap *s, const struct pending_mark *marks, struct err *e) MUST_CHECK;
 
+/* 0 if the QEMU that runs can delete them: none is in an image that was frozen since, which it has open for reading only. */
+int tags_reached(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
 #endif

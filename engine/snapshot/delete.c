@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/blockjob/blockjob.h"
 #include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
@@ -13,21 +14,6 @@
 #include "engine/vm/vm.h"
 #include "lib/err.h"
 #include "lib/file.h"
-
-/* A snapshot inside an image that was frozen since: QEMU has that open for reading only. */
-static int check_reach(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
-{
-	for (size_t j = 0; j < s->n_disks; j++)
-		for (size_t i = 0; i < vm->def->n_disks; i++) {
-			const struct fermata_snap_disk *d = &s->disks[j];
-
-			if (d->external || strcmp(d->disk, vm->def->disks[i].name) || same_file(d->file, fermata_vm_disk_file(vm, i)))
-				continue;
-			err_set(e, -EBUSY, "%s: '%s' is inside %s, which is frozen while the VM runs", d->disk, d->tag, d->file);
-			return err_hint(e, "shut the VM down first");
-		}
-	return 0;
-}
 
 static int forget(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
@@ -60,7 +46,7 @@ static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool 
 
 	if (metadata)
 		return forget(vm, s, e);
-	if ((vm_alive(vm) && check_reach(vm, s, e) < 0) ||
+	if ((vm_alive(vm) && tags_reached(vm, s, e) < 0) ||
 		(fermata_snap_external(s) ? remove_ext_check(vm, s, e) < 0 :
 			!vm_alive(vm) && native_begin(vm, NATIVE_DELETE, s, NULL, &n, e) < 0))
 		return e->code;
@@ -79,6 +65,19 @@ static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool 
 		return err_hint(e, "what is left of it is on record; the next command deletes it");
 	}
 	return 0;
+}
+
+int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)
+{
+	const struct fermata_snap *lost = NULL;
+
+	do {
+		if (b->op == FERMATA_COMMIT && b->drop && block_inner_lost(vm, b, &lost, e) < 0)
+			return e->code;
+		if (lost && remove_one(vm, lost, false, e) < 0)
+			return err_at(e, "%s: cannot delete snapshot", vm->name);
+	} while (lost);
+	return block_start(vm, b, e);
 }
 
 static bool descends(const struct record *r, const struct fermata_snap *s, uint64_t from)

@@ -322,3 +322,97 @@ back_and_forth() {
 	fermata destroy v
 	holds "$dev" 7 0 24M
 }
+
+# ---- commits that give up snapshots ---------------------------------------------------------------------------
+
+two_disks() {
+	qemu-img create -q -f qcow2 a.qcow2 64M
+	qemu-img create -q -f qcow2 b.qcow2 64M
+	plain_vm d "$PWD/a.qcow2" "$PWD/b.qcow2"
+}
+
+tags_of() {
+	qemu-img snapshot -U -l "$1" | awk 'NR > 2 { print $2 }'
+}
+
+@test "drop-snapshots: a checkpoint inside the images is deleted from every disk, off and running" {
+	local how other
+	two_disks
+	for how in off running; do
+		fermata snapshot-create-as d ext --disk-only --diskspec vdb,snapshot=no
+		fermata start d --paused
+		fermata snapshot-create-as d cp
+		fermata snapshot-create-as d cp2
+		[ $how = running ] || fermata destroy d
+		[ "$(tags_of b.qcow2 | wc -l)" = 2 ]
+		fails 1 "snapshot 'ext' would be lost" blockcommit d vda --active --pivot
+		[ "$(tags_of b.qcow2 | wc -l)" = 2 ]
+		fermata blockcommit d vda --active --pivot --drop-snapshots --delete
+		[ -z "$(tags_of a.qcow2; tags_of b.qcow2)" ]
+		[ -z "$(fermata snapshot-list d --name)" ]
+		[ "$(ls)" = $'a.qcow2\nb.qcow2\nv.qcow2' ]
+		[ $how = off ] || fermata destroy d
+	done
+}
+
+@test "drop-snapshots: what cannot be deleted whole is refused by name, and nothing has changed" {
+	two_disks
+	fermata snapshot-create-as d ext --disk-only --diskspec vdb,snapshot=no
+	fermata snapshot-create-as d half --disk-only --diskspec vda,snapshot=internal --diskspec vdb,snapshot=external
+	fermata snapshot-create-as d deep
+	fermata snapshot-create-as d ext2 --disk-only --diskspec vdb,snapshot=no
+	cp "$FERMATA_ROOT/var/lib/fermata/d/state.json" before
+	fails 1 "snapshot 'half' is inside one disk's image and froze another's" blockcommit d vda --active --pivot --drop-snapshots
+	cmp before "$FERMATA_ROOT/var/lib/fermata/d/state.json"
+	fermata snapshot-delete d half
+	fermata start d --paused
+	fails 1 "'deep' is inside " blockcommit d vda --active --pivot --drop-snapshots
+	listed d deep
+	listed d ext2
+	fermata destroy d
+	[ -n "$(tags_of "$(active d vdb)")" ]
+	busy "$(active d vdb)"
+	fails 1 "is in use" blockcommit d vda --active --pivot --drop-snapshots
+	unbusy
+	listed d deep
+	listed d ext2
+	fermata recover d
+	listed d deep
+	fermata blockcommit d vda --active --pivot --drop-snapshots --delete
+	not listed d deep
+	[ -z "$(tags_of "$(active d vdb)")" ]
+}
+
+@test "drop-snapshots: snapshots that others made are not lost in silence, nor by half" {
+	two_disks
+	fermata snapshot-create-as d ext --disk-only --diskspec vdb,snapshot=no
+	qemu-img snapshot -c theirs "$(active d)"
+	qemu-img snapshot -c theirs b.qcow2
+	fermata snapshot-delete d ext --metadata
+	fails 1 "snapshot 'theirs' would be lost" blockcommit d vda --active --pivot --delete
+	fermata blockcommit d vda --active --pivot --delete --drop-snapshots
+	[ -z "$(tags_of b.qcow2)" ]
+}
+
+# ---- half ones ------------------------------------------------------------------------------------------------
+
+@test "snapshot-verify: one that a disk has lost, or that has lost its memory, is not whole" {
+	two_disks
+	qemu-img snapshot -c theirs a.qcow2
+	fails 1 "vdb: $PWD/b.qcow2 has no snapshot 'theirs'" snapshot-verify d theirs
+	qemu-img snapshot -c theirs b.qcow2
+	fermata snapshot-verify d theirs
+	fermata start d --paused
+	fermata snapshot-create-as d cp
+	fermata snapshot-verify d cp
+	fermata destroy d
+	fermata snapshot-verify d cp
+	qemu-img snapshot -d cp a.qcow2
+	fails 1 "vda: $PWD/a.qcow2 has no snapshot 'cp'" snapshot-verify d cp
+	qemu-img snapshot -c cp a.qcow2
+	fails 1 "vda: 'cp' inside $PWD/a.qcow2 has lost the VM's memory" snapshot-verify d cp
+	# What is writable and has no part in snapshots is no disk that lost one.
+	sed -i '/b.qcow2/a snapshot = no' "$FERMATA_ROOT/etc/fermata/d.conf"
+	qemu-img snapshot -c more a.qcow2
+	fermata snapshot-verify d more
+}

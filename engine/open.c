@@ -21,9 +21,10 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-void recover_now(void *ctx)
+/* In a child, after the command's death: the handle is as that left it, so the VM is opened once more, which recovers it. */
+static void recover_now(struct fermata_vm *vm)
 {
-	struct fermata_vm *vm = ctx, *again;
+	struct fermata_vm *again;
 	struct err e;
 
 	if (fermata_vm_open(vm->host, vm->name, FERMATA_WRITE, "recover", &again, &e) == 0)
@@ -110,6 +111,7 @@ int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access acc
 		return err_nomem(e, "open a VM");
 	vm->host = f;
 	vm->lock = -1;
+	vm->rescue = recover_now;
 	vm->name = strdup(name);
 	vm->run_dir = str_fmt("%s/%s", f->run_dir, name);
 	vm->state_dir = str_fmt("%s/%s", f->state_dir, name);

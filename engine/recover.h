@@ -6,14 +6,7 @@
 
 struct fermata_vm;
 
-/* ---- recover.c ---- */
-
 /* Finish or undo what is pending. */
 int vm_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
-
-/* ---- open.c ---- */
-
-/* For kvm_guard_call(), with the VM: when the command has died with the guest stopped, what the next command would do. */
-void recover_now(void *vm);
 
 #endif

@@ -10,7 +10,6 @@
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -295,7 +294,7 @@ static int pivot(struct fermata_vm *vm, struct record_job *j, struct err *e)
 	int rc;
 
 	/* Most of what is to be flushed then, while the guest still runs. */
-	if (job_flush_files(j, e) < 0 || kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (job_flush_files(j, e) < 0 || kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	rc = change_over(vm, j, e);
 	kvm_guard_end(&guard);

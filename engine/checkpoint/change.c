@@ -9,7 +9,6 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -43,7 +42,7 @@ int checkpoint_change(struct fermata_vm *vm, struct err *e)
 	struct kvm_guard guard;
 	int rc;
 
-	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	rc = change(vm, e);
 	kvm_guard_end(&guard);

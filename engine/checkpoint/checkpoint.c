@@ -10,7 +10,6 @@
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
@@ -53,7 +52,7 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 	if (vm->way != FERMATA_STOPPED)
 		return live_take(vm, ds, s, e);
 	if (mem_out_open(s->memory, false, false, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
-		kvm_guard_call(recover_now, vm, &guard, e) < 0)
+		kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	/*
 	 * Stopped here and not by QEMU on its way: QEMU without KVM misses writes to pages that the guest has

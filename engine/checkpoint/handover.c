@@ -12,7 +12,6 @@
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
-#include "engine/recover.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -138,7 +137,7 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 	struct kvm *k;
 	int rc;
 
-	if (fermata_vm_kvm(vm, &k, e) < 0 || state_open(vm, f, e) < 0 || kvm_guard_call(recover_now, vm, &guard, e) < 0) {
+	if (fermata_vm_kvm(vm, &k, e) < 0 || state_open(vm, f, e) < 0 || kvm_guard_call(vm_rescue, vm, &guard, e) < 0) {
 		dismiss_old_qemu(vm);
 		return e->code;
 	}

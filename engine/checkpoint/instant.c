@@ -11,7 +11,6 @@
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
@@ -122,7 +121,7 @@ static int take(struct fermata_vm *vm, struct taking *t, struct err *e)
 	int rc;
 
 	if ((t->differing && ram_base_sums(vm, t->s->ram_base, &base_sums, e) < 0) || prepare(vm, t, e) < 0 ||
-		kvm_guard_call(recover_now, vm, &guard, e) < 0)
+		kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	rc = stand_and_copy(vm, t, t->differing ? &base_sums : NULL, e);
 	if (t->ran && vm_alive(vm) && kvm_cont(vm->kvm, deadline_in(CALL_MS), rc < 0 ? &also : e) < 0) {

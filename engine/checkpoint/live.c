@@ -10,7 +10,6 @@
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/recover.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -376,7 +375,7 @@ static void after_death(void *vm)
 
 	kvm_child_start(eat, &fd);
 	close(fd);
-	recover_now(vm);
+	vm_rescue(vm);
 }
 
 int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
@@ -390,7 +389,7 @@ int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermat
 	int rc;
 
 	rc = mem_out_open(s->memory, false, false, &l.o, e) < 0 || piped(&l, &out, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
-		kvm_guard_call_with(back ? l.in : -1, back ? after_death : recover_now, vm, &guard, e) < 0 ? e->code : 0;
+		kvm_guard_call_with(back ? l.in : -1, back ? after_death : vm_rescue, vm, &guard, e) < 0 ? e->code : 0;
 	if (rc == 0) {
 		rc = (back ? background : precopy)(&l, &m, &out, e);
 		/* That ends it, if it is not over. */

@@ -10,7 +10,6 @@
 
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
-#include "engine/recover.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -205,7 +204,7 @@ int memory_dump(struct fermata_vm *vm, struct mem_out *o, struct err *e)
 	struct kvm_guard guard;
 	int rc;
 
-	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	rc = run(vm, "Dump", "dump-guest-memory", "{\"paging\":false,\"protocol\":\"fd:fermata\",\"detach\":true}", "query-dump", o,
 		e);

@@ -6,7 +6,6 @@
 #include "engine/chain/chain.h"
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"
-#include "engine/recover.h"
 #include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"

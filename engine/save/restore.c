@@ -11,7 +11,6 @@
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/save/internal.h"
 #include "engine/save/managed.h"
 #include "engine/vm/program.h"

@@ -13,7 +13,6 @@
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/save/internal.h"
 #include "engine/save/managed.h"
 #include "engine/save/save.h"
@@ -113,7 +112,7 @@ static int save(struct fermata_vm *vm, const char *path, const struct fermata_sa
 	if (save_begin(vm, PENDING_SAVE, path, ran, e) < 0)
 		return e->code;
 	m.snap = vm->rec->pending.snap;
-	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return save_give_up(vm, ran, e);
 	if (write_memory(vm, path, s->direct, &m, ran, e) < 0) {
 		rc = save_give_up(vm, ran, e);

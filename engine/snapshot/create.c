@@ -11,7 +11,6 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/save/managed.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/internal.h"

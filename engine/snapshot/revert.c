@@ -8,7 +8,6 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/save/managed.h"
 #include "engine/snapshot/carrier.h"
 #include "engine/snapshot/internal.h"
@@ -39,7 +38,7 @@ int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct dis
 	struct err also;
 	int rc;
 
-	if (kvm_guard_call(recover_now, vm, &guard, e) < 0)
+	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
 	rc = load_live(vm, s, ds, on, vmstate, ran, e);
 	kvm_guard_end(&guard);

@@ -6,7 +6,6 @@
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/carrier.h"
 #include "engine/snapshot/internal.h"

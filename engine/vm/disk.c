@@ -10,7 +10,6 @@
 
 #include "engine/fermata.h"
 #include "engine/record/record.h"
-#include "engine/recover.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"

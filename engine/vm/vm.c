@@ -80,6 +80,14 @@ void vm_hang_up(struct fermata_vm *vm)
 	vm->kvm = NULL;
 }
 
+void vm_rescue(void *ctx)
+{
+	struct fermata_vm *vm = ctx;
+
+	if (vm->rescue)
+		vm->rescue(vm);
+}
+
 void vm_ask_anew(struct fermata_vm *vm)
 {
 	if (vm->kvm)

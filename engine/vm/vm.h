@@ -44,7 +44,9 @@ struct fermata_vm {
 	struct err trouble; /* what is wrong with the definition or the record, where that is not in the way; code 0: nothing */
 	struct kvm *kvm;
 	struct kvm_caps *caps;
+	void (*rescue)(struct fermata_vm *vm); /* what the next command would do first; NULL: nothing */
 };
+
 #define CALL_MS  10000  /* an ordinary QMP command */
 #define START_MS 60000  /* QEMU's own start */
 #define JOB_MS   (24ull * 3600 * 1000) /* a whole savevm: as long as it takes, but not for ever */
@@ -69,6 +71,9 @@ void vm_hang_up(struct fermata_vm *vm);
 /* What was asked ahead and not called for is old by the next call: where an operation ends before its time. */
 void vm_ask_anew(struct fermata_vm *vm);
 bool vm_alive(const struct fermata_vm *vm);
+
+/* For kvm_guard_call(), with the VM: the command has died with the guest stopped, and a child does what the next one would. */
+void vm_rescue(void *vm);
 
 /* The running QEMU's versioned machine type: qom-get of /machine's "type". Caller frees. */
 #define MACHINE_TYPE "{\"path\":\"/machine\",\"property\":\"type\"}" /* what it asks qom-get */

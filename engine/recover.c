@@ -41,16 +41,18 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 	const struct fermata_snap *s = vm->rec->pending.snap;
 	char failed[256] = "";
 	bool memory = CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL, instant = memory && fermata_snap_instant(s);
-	bool found, whole = false, degraded, handed = CONFIG_MEMORY && handover_is(vm, s);
+	bool found, whole, degraded, handed = CONFIG_MEMORY && handover_is(vm, s);
+	enum handover_left left = HANDOVER_NOTHING;
 
-	if (handed && handover_recover(vm, &whole, e) < 0)
+	if (handed && handover_recover(vm, &left, e) < 0)
 		return e->code;
 	if (!handed && vm_alive(vm) && savevm_settle(vm, SAVEVM_SAVE, s, &found, failed, e) < 0)
 		return e->code;
 	if (!handed && memory && vm_alive(vm) && live_end(vm, vm->rec->pending.run, e) < 0)
 		return e->code;
+	whole = left == HANDOVER_WHOLE;
 	/* An offline snapshot is made in no time: what its own record does not call complete is undone. */
-	if (!handed && vm->rec->pending.live && !failed[0] && create_is_whole(vm, &whole, e) < 0)
+	if ((handed ? left == HANDOVER_DISKS : vm->rec->pending.live && !failed[0]) && create_is_whole(vm, &whole, e) < 0)
 		return e->code;
 	degraded = memory && whole && s->kind != FERMATA_CHECKPOINT_EXTERNAL;
 	/* Only a live one has its disks before its memory while QEMU runs: nobody needs them. */

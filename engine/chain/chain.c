@@ -131,32 +131,6 @@ static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 	return !w->vouched.all && file_set_has(&w->vouched, real);
 }
 
-/* What the header of a qcow2 image names: the backing file, and the external data file, "" where there is none. */
-int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e)
-{
-	auto_qcow2 struct qcow2 *q = NULL;
-	struct qcow2_info info;
-
-	next[0] = data[0] = '\0';
-	if (qcow2_open(image, QCOW2_SHARE, &q, e) < 0)
-		return e->code;
-	qcow2_get_info(q, &info);
-	if ((info.incompat & QCOW2_INCOMPAT_DATA_FILE) && !info.data_file)
-		return err_set(e, -EUCLEAN, "%s: its data file has no name", image);
-	if (info.data_file && snprintf(data, PATH_MAX, "%s", info.data_file) >= PATH_MAX)
-		return err_set(e, -ENAMETOOLONG, "%s: the name of its data file is too long", image);
-	if (!info.backing)
-		return 0;
-	if (!info.backing_fmt) {
-		err_set(e, -EINVAL, "%s: the format of its backing file is not recorded", image);
-		return err_hint(e, "fermata img rebase -u -b %s -F FORMAT %s", info.backing, image);
-	}
-	if (strcmp(info.backing_fmt, "qcow2") && strcmp(info.backing_fmt, "raw"))
-		return err_set(e, -EOPNOTSUPP, "%s: backing format '%s' is neither qcow2 nor raw", image, info.backing_fmt);
-	*raw = !strcmp(info.backing_fmt, "raw");
-	return resolve(image, info.backing, next, e);
-}
-
 int chain_alone(const char *image, struct err *e)
 {
 	char next[PATH_MAX], data[PATH_MAX];

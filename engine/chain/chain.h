@@ -17,7 +17,6 @@ struct fermata_snap_disk;
 struct fermata_vm;
 struct qcow2_create;
 struct record;
-struct users;
 
 struct chains {
 	struct kvm_chain chain[DEF_MAX_DISKS]; /* in the definition's order */
@@ -234,7 +233,14 @@ int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- users.c ---- */
 
-int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e);
+/* The overlays of this VM that are backed directly by one frozen image. */
+struct users {
+	const char **file; /* borrowed from the record */
+	size_t n;
+};
+
+/* @u: out, empty before; the caller frees @u->file. */
+int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e) MUST_CHECK;
 
 /* ---- branch.c ---- */
 

@@ -31,11 +31,8 @@ void file_set_add_needs(struct file_set *s, const struct def *def, const struct 
 
 /* ---- backing.c ---- */
 
-int resolve(const char *image, const char *backing, char real[PATH_MAX], struct err *e);
-
-/* ---- chain.c ---- */
-
-int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e);
+/* What the header of a qcow2 image names: the backing file, and the external data file, "" where there is none. */
+int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e) MUST_CHECK;
 
 /* ---- overlay.c ---- */
 

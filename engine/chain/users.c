@@ -6,7 +6,6 @@
 
 #include "engine/chain/chain.h"
 #include "engine/record/record.h"
-#include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
 #include "lib/file.h"

@@ -46,12 +46,6 @@ void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s);
 int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool force, bool verify, struct err *e) MUST_CHECK;
 
 /*
- * Start a QEMU on the overlays of @s, waiting for its state, in that folder, and call @fn for it: meanwhile it is @vm's, and
- * connected; afterwards vm is as before, without a connection. When either fails, it is gone again.
- */
-typedef int checkpoint_next_fn(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e);
-
-/*
  * Bring up a QEMU on the overlays of @s and load its memory, every byte checked; the guest stands. The present one is not
  * touched. On failure no second QEMU is left.
  */
@@ -75,23 +69,14 @@ bool handover_is(struct fermata_vm *vm, const struct fermata_snap *s);
 
 /* ---- handover_recover.c ---- */
 
-/*
- * It was cut off. If the present QEMU lives, it goes on, and nothing has happened (@whole: false); else what there is of the
- * second one is the guest, and the checkpoint is finished.
- */
-int handover_recover(struct fermata_vm *vm, bool *whole, struct err *e) MUST_CHECK;
+/* What a hand-over that was cut off has left: nothing, all of it (or at least its disks), or what the disks tell. */
+enum handover_left { HANDOVER_NOTHING, HANDOVER_WHOLE, HANDOVER_DISKS };
 
 /*
- * What a running QEMU's devices are, as a file for it to write to, and the stream that this becomes. QEMU is asked for it when
- * the guest stands. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
- * state_close() in any case.
+ * It was cut off. If the present QEMU lives, it goes on, and nothing has happened; else what there is of the second one is the
+ * guest, and the checkpoint is finished. HANDOVER_DISKS: both are gone, and the memory with them.
  */
-#define INSTANT_STATE_MAX (64u << 20) /* bytes */
-
-struct state_file {
-	int fd;
-	uint64_t set; /* what QEMU calls it; 0: nothing */
-};
+int handover_recover(struct fermata_vm *vm, enum handover_left *left, struct err *e) MUST_CHECK;
 
 /* ---- live.c ---- */
 

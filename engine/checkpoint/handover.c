@@ -1,4 +1,4 @@
-/* handover.c */
+/* A hand-over: a second QEMU maps the memory that the present one wrote, and the guest goes on in it. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +23,6 @@
 #include "monitor/mon.h"
 #include "monitor/monitor.h"
 
-#define CMDLINE_MAX (1u << 20) /* bytes */
-
 /* First the link, so that whatever is cut off in between finds its way to the name. */
 static int give_name(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
@@ -42,8 +40,6 @@ static int give_name(struct fermata_vm *vm, const struct fermata_snap *s, struct
 	/* The kernel gives a name to such a file once. */
 	return errno == ENOENT ? err_hint(e, "a handover was tried before; --instant=copy copies it") : e->code;
 }
-
-/* ---- afterwards ------------------------------------------------------------------------------------------- */
 
 /* ---- taking ------------------------------------------------------------------------------------------------ */
 
@@ -170,31 +166,4 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	own_close(&h.feed);
 	kvm_close(h.next);
 	return rc;
-}
-
-/* ---- cut off ------------------------------------------------------------------------------------------------ */
-
-/*
- * Whether the VM's QEMU is the second one: it has mapped the checkpoint's memory. Asked of the kernel, for it may be ending; one
- * that runs and cannot be seen is taken for neither.
- */
-int find_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
-{
-	pid_t pid = kvm_pid(vm->run_dir);
-	auto_buf struct buf line = { 0 }, map = { 0 };
-	char path[32];
-
-	*second = false;
-	if (!pid)
-		return 0;
-	buf_adds(&map, "mem-path=");
-	for (const char *p = s->ram; *p; p++)
-		buf_addf(&map, "%c%s", *p, *p == ',' ? "," : "");
-	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-	if (buf_check(&map, "recover", e) < 0)
-		return e->code;
-	if (file_read(path, CMDLINE_MAX, &line, e) < 0)
-		return kvm_pid(vm->run_dir) == pid ? err_at(e, "cannot tell which QEMU runs") : 0;
-	*second = memmem(line.p, line.n, map.p, map.n + 1);
-	return 0;
 }

@@ -11,7 +11,6 @@
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/qemu/qemu.h"
-#include "engine/snapshot/snapshot.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -21,6 +20,8 @@
 #include "lib/file.h"
 #include "lib/own.h"
 #include "monitor/monitor.h"
+
+#define CMDLINE_MAX (1u << 20) /* bytes */
 
 /* Both are in their places, only what they were made of is still there. */
 static bool is_complete(const struct fermata_snap *s)
@@ -106,6 +107,31 @@ static bool present_runs(struct fermata_vm *vm)
 }
 
 /*
+ * Whether the VM's QEMU is the second one: it has mapped the checkpoint's memory. Asked of the kernel, for it may be ending; one
+ * that runs and cannot be seen is taken for neither.
+ */
+static int find_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e)
+{
+	pid_t pid = kvm_pid(vm->run_dir);
+	auto_buf struct buf line = { 0 }, map = { 0 };
+	char path[32];
+
+	*second = false;
+	if (!pid)
+		return 0;
+	buf_adds(&map, "mem-path=");
+	for (const char *p = s->ram; *p; p++)
+		buf_addf(&map, "%c%s", *p, *p == ',' ? "," : "");
+	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	if (buf_check(&map, "recover", e) < 0)
+		return e->code;
+	if (file_read(path, CMDLINE_MAX, &line, e) < 0)
+		return kvm_pid(vm->run_dir) == pid ? err_at(e, "cannot tell which QEMU runs") : 0;
+	*second = memmem(line.p, line.n, map.p, map.n + 1);
+	return 0;
+}
+
+/*
  * Once the second one has loaded, the present one is not let go on any more, and may have been told to end. But should the
  * loading have been taken for a failure, it runs.
  */
@@ -140,25 +166,25 @@ static int go_on(struct fermata_vm *vm, bool second, struct err *e)
 	return second ? set_late_block_activate(vm, false, e) : 0;
 }
 
-int handover_recover(struct fermata_vm *vm, bool *whole, struct err *e)
+int handover_recover(struct fermata_vm *vm, enum handover_left *left, struct err *e)
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
 	bool second = false;
 
-	*whole = false;
+	*left = HANDOVER_NOTHING;
 	if (choose(vm, s, &second, e) < 0 || (vm_alive(vm) && go_on(vm, second, e) < 0))
 		return e->code;
 	if (vm_alive(vm) && !second)
 		return 0;
-	*whole = complete_memory_file(vm, s, e) == 0;
-	if (*whole)
+	*left = HANDOVER_WHOLE;
+	if (complete_memory_file(vm, s, e) == 0)
 		return 0;
 	/* The memory is lost, but what the guest has written since is not. */
-	if (!second) {
+	if (second) {
+		give_up_second_qemu(vm, e);
+	} else {
+		*left = HANDOVER_DISKS;
 		vm_notice(vm, "%s", e->msg);
-		return create_is_whole(vm, whole, e);
 	}
-	*whole = true;
-	give_up_second_qemu(vm, e);
 	return 0;
 }

@@ -80,8 +80,4 @@ int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e);
 void dismiss_old_qemu(struct fermata_vm *vm);
 void give_up_second_qemu(struct fermata_vm *vm, const struct err *e);
 
-/* ---- handover.c ---- */
-
-int find_second(struct fermata_vm *vm, const struct fermata_snap *s, bool *second, struct err *e);
-
 #endif

@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/checkpoint/checkpoint.h"
 #include "engine/memory/memory.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"

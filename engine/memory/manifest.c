@@ -11,7 +11,6 @@
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/record/record.h"
-#include "engine/save/save.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "lib/buf.h"
@@ -50,6 +49,18 @@ static void identity(const char *file, uint64_t *size, uint64_t *mtime, bool *de
 uint64_t nonce(const struct fermata_snap *s)
 {
 	return s->clock_ns ? s->clock_ns : (uint64_t)s->created << 16 ^ s->id;
+}
+
+/*
+ * What the guest has written, and when: a power cut must leave the files with the times that the manifest has, and QEMU
+ * flushes data alone, or (cache = unsafe) nothing.
+ */
+static int flush_disks(const struct fermata_vm *vm, struct err *e)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (!vm->def->disks[i].readonly && file_flush(fermata_vm_disk_file(vm, i), e) < 0)
+			return err_at(e, "%s", vm->def->disks[i].name);
+	return vm->def->nvram ? file_flush(vm->def->nvram, e) : 0;
 }
 
 int memory_manifest(void *ctx, struct buf *b, struct err *e)

@@ -17,7 +17,6 @@ struct json_doc;
 struct json_out;
 struct mon;
 struct ram_out;
-struct state_file;
 
 /* ---- migrate.c ---- */
 
@@ -25,6 +24,18 @@ struct state_file;
 uint64_t checkpoint_pause_us(struct mon *m);
 
 /* ---- devices.c ---- */
+
+/*
+ * What a running QEMU's devices are, as a file for it to write to, and the stream that this becomes. QEMU is asked for it when
+ * the guest stands. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
+ * state_close() in any case.
+ */
+#define INSTANT_STATE_MAX (64u << 20) /* bytes */
+
+struct state_file {
+	int fd;
+	uint64_t set; /* what QEMU calls it; 0: nothing */
+};
 
 int state_open(struct fermata_vm *vm, struct state_file *f, struct err *e) MUST_CHECK;
 int state_save(struct fermata_vm *vm, const struct state_file *f, bool release, struct err *e) MUST_CHECK;
@@ -269,5 +280,12 @@ int stream_bake(const struct stream_in *in, uint64_t ram, struct dev *out, struc
 uint64_t nonce(const struct fermata_snap *s);
 int manifest_check_disks(const struct fermata_vm *vm, const struct mem_in *in, struct err *e);
 int manifest_check_definition(const struct fermata_vm *vm, const struct mem_in *in, struct err *e);
+
+/* ---- progress.c ---- */
+
+/* Between two pieces of long work: -ECANCELED when the user has called it off; shows progress now and then. */
+int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t done, uint64_t total, struct err *e) MUST_CHECK;
+int memory_cancelled(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
+void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total);
 
 #endif

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 
 #include "engine/chain/chain.h"
-#include "engine/checkpoint/checkpoint.h"
 #include "lib/err.h"
 
 struct fermata_snap;
@@ -33,6 +32,12 @@ char *checkpoint_beside(const struct fermata_vm *vm);
 
 /* Whether the QEMU of folder @dir has loaded all of its memory. */
 bool checkpoint_stands(const char *dir);
+
+/*
+ * checkpoint_next(): start a QEMU on the overlays of @s, waiting for its state, in that folder, and call @fn for it: meanwhile it is @vm's, and
+ * connected; afterwards vm is as before, without a connection. When either fails, it is gone again.
+ */
+typedef int checkpoint_next_fn(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e);
 int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
 	struct err *e) MUST_CHECK;
 

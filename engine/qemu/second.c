@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/checkpoint/checkpoint.h"
 #include "engine/fermata.h"
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/record/internal.h"
 #include "engine/record/record.h"

@@ -24,20 +24,6 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-/* ---- the manifest ----------------------------------------------------------------------------------------- */
-
-/*
- * What the guest has written, and when: a power cut must leave the files with the times that the manifest has, and QEMU
- * flushes data alone, or (cache = unsafe) nothing.
- */
-int flush_disks(const struct fermata_vm *vm, struct err *e)
-{
-	for (size_t i = 0; i < vm->def->n_disks; i++)
-		if (!vm->def->disks[i].readonly && file_flush(fermata_vm_disk_file(vm, i), e) < 0)
-			return err_at(e, "%s", vm->def->disks[i].name);
-	return vm->def->nvram ? file_flush(vm->def->nvram, e) : 0;
-}
-
 /* ---- saving ------------------------------------------------------------------------------------------------- */
 
 /* Whether @path is the file that the pending operation made. */

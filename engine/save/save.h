@@ -11,8 +11,4 @@ struct fermata_vm;
 /* The pending save or restore was cut off: finish it if its file is whole, else undo. */
 int save_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* ---- save.c ---- */
-
-int flush_disks(const struct fermata_vm *vm, struct err *e);
-
 #endif

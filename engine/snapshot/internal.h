@@ -42,18 +42,6 @@ int choose_vmstate(struct fermata_vm *vm, struct plan *p, struct err *e);
 void read_new_tags(struct fermata_vm *vm, const struct disks *ds, bool *whole);
 int overlays_written(const struct fermata_snap *s, bool *written, struct err *e);
 
-/* ---- revert.c ---- */
-
-char *guard_tag(void);
-
-/* ---- revert_internal.c ---- */
-
-int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate, bool ran, struct err *e);
-
-/* ---- revert.c ---- */
-
-int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate, bool ran, struct err *e);
-
 /* ---- revert_internal.c ---- */
 
 int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e);

@@ -20,31 +20,6 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-/* A tag that no image can have already. NULL: no memory. */
-char *guard_tag(void)
-{
-	uint64_t nonce;
-
-	if (getrandom(&nonce, sizeof nonce, GRND_NONBLOCK) != sizeof nonce)
-		nonce = clock_mono_ns() ^ (uint64_t)getpid() << 40;
-	return str_fmt(GUARD_TAG "-%016llx", (unsigned long long)nonce);
-}
-
-/* A guest that waits for its "cont" does not wait for ours alone. */
-int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
-	bool ran, struct err *e)
-{
-	struct kvm_guard guard;
-	struct err also;
-	int rc;
-
-	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
-		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
-	rc = load_live(vm, s, ds, on, vmstate, ran, e);
-	kvm_guard_end(&guard);
-	return rc;
-}
-
 int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char *name, struct err *e)
 {
 	const struct fermata_snap *kept;

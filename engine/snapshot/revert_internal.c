@@ -1,6 +1,8 @@
 /* Revert to an internal snapshot: by loadvm, or on images of a VM that is off. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
@@ -147,14 +149,14 @@ int revert_undo(struct fermata_vm *vm, struct err *e)
 	return pending_end(vm, e);
 }
 
-int pending(struct err *e)
+static int pending(struct err *e)
 {
 	e->code = FERMATA_PENDING;
 	return err_hint(e, "it is on record; the next command puts it right");
 }
 
 /* Running: load in place. QEMU looks at tags and disks first; only after that does it change anything. */
-int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
+static int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
 	bool ran, struct err *e)
 {
 	bool run = vm->rec->pending.run;
@@ -240,6 +242,31 @@ static int apply_disks(struct fermata_vm *vm, struct pending p, const struct fer
 	if (pending_end(vm, e) < 0)
 		return pending(e);
 	return r->running || r->paused ? fermata_start(vm, r->paused, e) : 0;
+}
+
+/* A guest that waits for its "cont" does not wait for ours alone. */
+static int load_guarded(struct fermata_vm *vm, const struct fermata_snap *s, struct disks *ds, uint32_t on, size_t vmstate,
+	bool ran, struct err *e)
+{
+	struct kvm_guard guard;
+	struct err also;
+	int rc;
+
+	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
+		return pending_end(vm, &also) < 0 ? pending(e) : e->code;
+	rc = load_live(vm, s, ds, on, vmstate, ran, e);
+	kvm_guard_end(&guard);
+	return rc;
+}
+
+/* A tag that no image can have already. NULL: no memory. */
+static char *guard_tag(void)
+{
+	uint64_t nonce;
+
+	if (getrandom(&nonce, sizeof nonce, GRND_NONBLOCK) != sizeof nonce)
+		nonce = clock_mono_ns() ^ (uint64_t)getpid() << 40;
+	return str_fmt(GUARD_TAG "-%016llx", (unsigned long long)nonce);
 }
 
 /* What revert_internal() asks a running QEMU before it loads memory, at once. */

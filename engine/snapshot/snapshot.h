@@ -64,12 +64,4 @@ int revert_ext_redo(struct fermata_vm *vm, struct native *n, struct err *e) MUST
 
 /* ---- revert_internal.c ---- */
 
-int pending(struct err *e);
-
-/* The overlays of this VM that are backed directly by one frozen image. */
-struct users {
-	const char **file; /* borrowed from the record */
-	size_t n;
-};
-
 #endif

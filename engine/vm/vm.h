@@ -122,13 +122,6 @@ int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool ra
  */
 void after_restore(struct fermata_vm *vm);
 
-/* ---- progress.c ---- */
-
-/* Between two pieces of long work: -ECANCELED when the user has called it off; shows progress now and then. */
-int memory_step(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t done, uint64_t total, struct err *e) MUST_CHECK;
-int memory_cancelled(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
-void memory_show(struct fermata_vm *vm, const char *what, uint64_t from_ms, uint64_t bytes, uint64_t total);
-
 /* ---- disk.c ---- */
 
 /* QEMU, which may run as another user, must be able to open what we make. */

@@ -231,7 +231,7 @@ hardened_glibc() {
 	at_most 600 260 appliance
 	make_as tiny_defconfig
 	o/fermata help | grep -q '^  start '
-	at_most 360 165 tiny
+	at_most 420 200 tiny
 }
 
 @test "install: a program that links the library" {

@@ -95,14 +95,3 @@ runs() {
 	assert_back_in w "$from" "$low" "$then"
 	assert_one_instant w "$from"
 }
-
-@test "halves: a disk snapshot of a VM that is off, on one disk of three, is undone" {
-	fermata destroy w
-	cut_pending w snapshot-create-as w k
-	mapfile -t disk < <(images w)
-	qemu-img snapshot -c k "${disk[2]}"
-	mended
-	[ "$(spread w k)" = none ]
-	not listed w k
-	runs
-}

@@ -123,7 +123,7 @@ lib-y += monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 
 # kvm: one QEMU process
 lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
-lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
+lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
 lib-y += kvm/def_guest.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm/sockets.h"
 #include "lib/file.h"
 #include "lib/limits.h"
 #include "lib/own.h"
@@ -267,6 +268,25 @@ static void add_kernel(const struct build *b)
 		}
 }
 
+/* The definition's own. */
+static int add_args(const struct build *b, struct err *e)
+{
+	const struct def *d = b->spec->def;
+
+	for (size_t i = 0; i < d->n_qemu_args; i++) {
+		char *word;
+
+		if (!b->spec->aside) {
+			argv_add(b->out, d->qemu_args[i]);
+			continue;
+		}
+		if (sockets_word(i ? d->qemu_args[i - 1] : "", d->qemu_args[i], b->spec->aside, &word, e) < 0)
+			return e->code;
+		argv_own(b->out, word);
+	}
+	return 0;
+}
+
 int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, char *notice, size_t notice_size,
 	struct err *e)
 {
@@ -298,8 +318,8 @@ int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, 
 		argv_add(out, "-incoming");
 		argv_add(out, "defer");
 	}
-	for (size_t i = 0; i < d->n_qemu_args; i++)
-		argv_add(out, d->qemu_args[i]);
+	if (add_args(&b, e) < 0)
+		goto fail;
 	if (!out->oom)
 		return 0;
 	err_nomem(e, "build QEMU's command line");

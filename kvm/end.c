@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "kvm/run_dir.h"
+#include "kvm/sockets.h"
 #include "lib/own.h"
 #include "lib/text.h"
 
@@ -60,7 +61,9 @@ static int send_signal(const char *run_dir, pid_t pid, int sig, struct err *e)
 int kvm_destroy(const char *run_dir, uint64_t grace_ms, bool graceful, struct err *e)
 {
 	pid_t pid = kvm_pid(run_dir);
+	auto_buf struct buf words = { 0 };
 
+	sockets_words(pid, &words);
 	if (pid && send_signal(run_dir, pid, SIGTERM, e) < 0)
 		return e->code;
 	if (pid && kvm_wait_gone(run_dir, pid, deadline_in(grace_ms), e) < 0) {
@@ -76,6 +79,7 @@ int kvm_destroy(const char *run_dir, uint64_t grace_ms, bool graceful, struct er
 		if (kvm_wait_gone(run_dir, pid, deadline_in(KILL_MS), e) < 0)
 			return e->code;
 	}
+	sockets_remove(&words); /* one that was killed has not */
 	kvm_clean(run_dir);
 	return 0;
 }

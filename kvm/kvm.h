@@ -74,6 +74,7 @@ struct kvm_spec {
 	bool incoming;       /* -incoming defer */
 	const char *memory_map; /* the guest's memory begins as what this file has: mapped privately, read when touched */
 	const char *memory_dir; /* else it is a file in this folder, without a name; NULL: anonymous */
+	const char *aside;   /* for a second QEMU, kvm_sockets_aside(); NULL: the sockets of [qemu] args have the names given there */
 };
 
 /* A growing argument vector. */
@@ -170,6 +171,21 @@ int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct 
  */
 int kvm_devices_note(struct kvm *k, const char *run_dir, struct err *e) MUST_CHECK;
 int kvm_devices_check(struct kvm *k, const char *run_dir, struct err *e) MUST_CHECK;
+
+/*
+ * What a second QEMU adds to the names of the sockets that [qemu] args have it listen on: one that neither of the QEMUs of
+ * @run_dirs was started with. kvm_destroy() removes those names.
+ */
+const char *kvm_sockets_aside(const char *const run_dirs[2]);
+
+/* Remove what one that was started with @aside, and has ended by itself, has left. */
+void kvm_sockets_remove(const struct def *d, const char *aside);
+
+/*
+ * The QEMU of @run_dir was a second one and is the VM's now: its sockets get the names that the definition says. Those that
+ * they replace are of one that has ended. Done again, it goes on where it was.
+ */
+int kvm_sockets_move(const char *run_dir, struct err *e) MUST_CHECK;
 
 /* ---- lifecycle --------------------------------------------------------------------------------------- */
 

@@ -26,7 +26,7 @@ static int change(struct fermata_vm *vm, struct err *e)
 	if (!next)
 		return err_nomem(e, "revert");
 	if ((kvm_pid(next) && life_kill(vm, e) < 0) || revert_ext_switch(vm, e) < 0 || record_save(vm->rec, e) < 0 ||
-		kvm_move(next, vm->run_dir, e) < 0 || fermata_vm_kvm(vm, &k, e) < 0 ||
+		checkpoint_move_in(vm, e) < 0 || fermata_vm_kvm(vm, &k, e) < 0 ||
 		(run && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");

@@ -122,7 +122,7 @@ static int change(struct fermata_vm *vm, struct handover *h, struct err *e)
 	if (kvm_destroy(vm->run_dir, 0, false, e) < 0)
 		return e->code;
 	vm->kvm = take_ptr(&h->next);
-	return handover_move_in(vm, e) < 0 || set_late_block_activate(vm, false, e) < 0 ? e->code : 0;
+	return checkpoint_move_in(vm, e) < 0 || set_late_block_activate(vm, false, e) < 0 ? e->code : 0;
 }
 
 static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, struct handover *h, struct state_file *f, struct err *e)

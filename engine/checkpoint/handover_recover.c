@@ -63,14 +63,6 @@ int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, st
 	return rc;
 }
 
-/* The second QEMU is the VM's from now on. */
-int handover_move_in(struct fermata_vm *vm, struct err *e)
-{
-	auto_free char *next = checkpoint_beside(vm);
-
-	return next ? kvm_move(next, vm->run_dir, e) : err_nomem(e, "move a VM");
-}
-
 /* When the disks become its own is for "cont" to say: until then they are those of the present one. */
 int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e)
 {
@@ -151,7 +143,7 @@ static int choose(struct fermata_vm *vm, const struct fermata_snap *s, bool *sec
 	}
 	/* Also of one that had moved in half way. */
 	if (*second)
-		return handover_move_in(vm, e);
+		return checkpoint_move_in(vm, e);
 	dismiss_old_qemu(vm);
 	return 0;
 }

@@ -75,7 +75,6 @@ char *device_state_name(const struct fermata_vm *vm, const struct fermata_snap *
 /* ---- handover_recover.c ---- */
 
 int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e);
-int handover_move_in(struct fermata_vm *vm, struct err *e);
 int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e);
 void dismiss_old_qemu(struct fermata_vm *vm);
 void give_up_second_qemu(struct fermata_vm *vm, const struct err *e);

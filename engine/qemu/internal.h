@@ -12,9 +12,10 @@ struct fermata_vm;
 
 /*
  * The same for a second QEMU, which waits for saved memory on the overlays of @s: the record, which tells what the VM uses,
- * is neither asked for those nor changed.
+ * is neither asked for those nor changed. @aside: kvm_sockets_aside().
  */
-int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, struct err *e) MUST_CHECK;
+int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, const char *aside,
+	struct err *e) MUST_CHECK;
 #define KILL_GRACE_MS 10000
 
 /* ---- opened.c ---- */

@@ -19,9 +19,10 @@
 
 #define AGENT_MS      3000
 
-int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, struct err *e)
+int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, const char *aside,
+	struct err *e)
 {
-	struct kvm_spec spec = { .machine = machine, .incoming = true, .memory_map = map };
+	struct kvm_spec spec = { .machine = machine, .incoming = true, .memory_map = map, .aside = aside };
 	auto_chains struct chains chains = { 0 };
 
 	/* No native_reclaim(): it is the VM's images that have something to give back, and the VM may run on them. */

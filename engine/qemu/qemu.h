@@ -30,6 +30,9 @@ int life_kill(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 /* The folder of the second QEMU. Caller frees; NULL: no memory. */
 char *checkpoint_beside(const struct fermata_vm *vm);
 
+/* The second QEMU is the VM's from now on; the first has ended. Done again, it goes on where it was. */
+int checkpoint_move_in(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* Whether the QEMU of folder @dir has loaded all of its memory. */
 bool checkpoint_stands(const char *dir);
 

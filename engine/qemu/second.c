@@ -23,25 +23,44 @@ char *checkpoint_beside(const struct fermata_vm *vm)
 int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
 	struct err *e)
 {
-	auto_free char *next = checkpoint_beside(vm);
+	auto_free char *next = checkpoint_beside(vm), *standby = standby_dir(vm);
 	char *present = vm->run_dir;
+	const char *aside;
 	struct err also;
 	int rc;
 
-	if (!next)
+	if (!next || !standby)
 		return err_nomem(e, "load memory");
 	vm_hang_up(vm);
+	aside = kvm_sockets_aside((const char *[]){ present, standby });
 	vm->run_dir = next;
-	rc = life_launch_on(vm, s, machine, instant_map(s), e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
+	rc = life_launch_on(vm, s, machine, instant_map(s), aside, e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
 	vm_hang_up(vm);
 	if (rc < 0 && vm_alive(vm) && life_kill(vm, &also) < 0)
 		err_also(e, "and could not stop it: %s", also.msg);
-	if (rc < 0)
+	if (rc < 0) {
+		kvm_sockets_remove(vm->def, aside);
 		kvm_remove(next, present);
+	}
 	vm->run_dir = present;
 	if (rc == -EREMOTEIO && vm_alive(vm))
 		err_hint(e, "the present guest runs on; if both want the same of the host, end that first: fermata destroy %s", vm->name);
 	return rc;
+}
+
+int checkpoint_move_in(struct fermata_vm *vm, struct err *e)
+{
+	auto_free char *next = checkpoint_beside(vm);
+	struct err why;
+
+	if (!next)
+		return err_nomem(e, "move a VM");
+	if (kvm_move(next, vm->run_dir, e) < 0)
+		return e->code;
+	/* The guest does not wait for that. */
+	if (kvm_sockets_move(vm->run_dir, &why) < 0)
+		vm_notice(vm, "a socket of the definition's [qemu] args is not where it should be: %s", why.msg);
+	return 0;
 }
 
 bool checkpoint_stands(const char *dir)

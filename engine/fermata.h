@@ -153,6 +153,12 @@ int fermata_wait_off(struct fermata_vm *vm, uint64_t wait_ms, struct err *e) MUS
 
 /* Pull the plug. @graceful: never by SIGKILL. -ESRCH when it is off. */
 int fermata_destroy(struct fermata_vm *vm, bool graceful, struct err *e) MUST_CHECK;
+
+/*
+ * @command was sent to QEMU's monitor by hand: where it switched a disk to another image, that is on record now, and a notice
+ * says so. Waits up to 3 s for a block job that it told to end.
+ */
+void fermata_monitor_used(struct fermata_vm *vm, const char *command);
 int fermata_reset(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 int fermata_suspend(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 int fermata_resume(struct fermata_vm *vm, struct err *e) MUST_CHECK;

@@ -89,6 +89,7 @@ static int run_monitor(int argc, char **argv, struct err *e)
 		return e->code;
 	if ((mon_args.hmp ? ask_hmp(kvm_mon(k), command.p, e) : ask_monitor(kvm_mon(k), command.p, e)) < 0)
 		return err_at(e, "%s", argv[0]);
+	fermata_monitor_used(vm, command.p);
 	return 0;
 }
 

@@ -239,6 +239,8 @@ static int with_plan(struct fermata_vm *vm, const struct fermata_block *b, plan_
 		return err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name);
 	if (CONFIG_MEMORY && standby_give_up(vm, "the images change", e) < 0)
 		return err_at(e, "%s", vm->name);
+	if (disks_unswitched(vm, e) < 0)
+		return err_at(e, "%s", vm->name);
 	/* Snapshots that others made are as easily lost as ours. */
 	if (p.op == FERMATA_COMMIT && vm_adopt(vm, e) < 0)
 		return e->code;

@@ -103,6 +103,9 @@ static int look_live(struct fermata_vm *vm, struct disks *ds, struct err *e)
 		if (!node)
 			return err_set(e, -EPROTO, "%s: QEMU does not list its node '%s'", d->def->name, d->node);
 		d->file = node_file(ds->doc, d->node);
+		/* A node that was made by hand: what it has open is on record, see switched.c. */
+		if (!*d->file && i < vm->def->n_disks)
+			d->file = fermata_vm_disk_file(vm, i);
 		d->snaps = json_get(json_get(node, "image"), "snapshots");
 		d->cache = json_get(node, "cache");
 		d->bitmaps = json_get(node, "dirty-bitmaps");

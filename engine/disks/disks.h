@@ -119,6 +119,17 @@ int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node
 int node_reopen(struct fermata_vm *vm, const struct disks *ds, const struct disk_state *d, const char *node, bool raw,
 	const char *backing, bool read_only, struct deadline until, struct err *e) MUST_CHECK;
 
+/* ---- switched.c ---- */
+
+/*
+ * Put on record, with a notice, what QEMU has a disk on that was switched by hand. Commit point: the record. What fails is a notice:
+ * QEMU is asked on the way to something else.
+ */
+void disks_note_switched(struct fermata_vm *vm);
+
+/* The same, and -EBUSY if a disk is on a node that is not one of ours: what changes disks live has no hold on it. */
+int disks_unswitched(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* ---- running.c ---- */
 
 /*

@@ -156,7 +156,7 @@ int running_check(struct fermata_vm *vm, bool memory, struct err *e)
 			return e->code;
 		return def_extra_disk(vm->def, name) ? refuse_extra(name, strlen(name), "", e) : 0;
 	}
-	if (fermata_vm_kvm(vm, &k, e) < 0 ||
+	if (disks_unswitched(vm, e) < 0 || fermata_vm_kvm(vm, &k, e) < 0 ||
 		mon_call(kvm_mon(k), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &nodes, e) < 0 ||
 		check_nodes(vm, nodes, e) < 0)
 		return e->code;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/chain/chain.h"
+#include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"
@@ -52,6 +53,7 @@ int fermata_shutdown(struct fermata_vm *vm, enum fermata_shutdown how, bool rebo
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
+	disks_note_switched(vm);
 	if (how != FERMATA_BY_ACPI && (how == FERMATA_BY_AGENT || vm->def->agent)) {
 		if (by_agent(vm, reboot ? "reboot" : "powerdown", &agent) == 0)
 			return 0;
@@ -90,6 +92,7 @@ int fermata_destroy(struct fermata_vm *vm, bool graceful, struct err *e)
 {
 	if (need_alive(vm, e) < 0)
 		return e->code;
+	disks_note_switched(vm);
 	vm_hang_up(vm);
 	if (kvm_destroy(vm->run_dir, KILL_GRACE_MS, graceful, e) < 0)
 		return err_at(e, "%s", vm->name);

@@ -4,6 +4,7 @@
 
 #include "engine/blockjob/blockjob.h"
 #include "engine/chain/chain.h"
+#include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
@@ -95,7 +96,7 @@ int fermata_snapshot_delete(struct fermata_vm *vm, const char *name, const struc
 	const struct fermata_snap *s;
 	uint64_t id;
 
-	if (!d->metadata && (jobs_none(vm, e) < 0 || (CONFIG_MEMORY && managed_none(vm, false, e) < 0)))
+	if (!d->metadata && (jobs_none(vm, e) < 0 || disks_unswitched(vm, e) < 0 || (CONFIG_MEMORY && managed_none(vm, false, e) < 0)))
 		return err_at(e, "%s: cannot delete snapshot '%s'", vm->name, name);
 	if (fermata_snap_find(vm, name, &s, e) < 0)
 		return e->code;

@@ -94,10 +94,10 @@ run_tests = O=$(abspath $(O)) tests/run
 check:
 	$(Q)tests/setup.sh
 	$(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$$(nproc)) check-all
-check-all: all check-layers $(unit_tests) $(fuzz_replays)
+check-all: all check-calls $(unit_tests) $(fuzz_replays)
 	$(Q)$(run_tests) $(unit_tests) $(fuzz_replays) $(system_tests)
 # What needs no guest.
-check-quick: all check-layers $(unit_tests) $(fuzz_replays)
+check-quick: all check-calls $(unit_tests) $(fuzz_replays)
 	$(Q)$(run_tests) $(unit_tests) $(fuzz_replays) $(filter tests/cli/%,$(system_tests))
 # make demo and check-quick in a chroot with Debian 13; CHECK=check-all: all.
 check-debian13:
@@ -110,18 +110,11 @@ check-qemu: all
 	$(Q)mkdir -p $(O)/qemu && ln -sf '$(abspath $(QEMU))' $(O)/qemu/qemu-system-x86_64
 	$(Q)PATH="$(abspath $(O))/qemu:$$PATH" $(run_tests) $(filter tests/system/%,$(system_tests))
 
-# Calls go down only (docs: the rooms). A lower room never includes a higher one's header; only kvm forks.
-layers = \
-	lib:qcow2/|monitor/|kvm/|engine/|init/ \
-	qcow2:monitor/|kvm/|engine/|init/ \
-	monitor:qcow2/|kvm/|engine/|init/ \
-	kvm:qcow2/|engine/|init/ \
-	engine:init/
+# Calls go down only, and no files call each other in a circle: by the includes, and by the symbols of what has been built.
 check-layers:
-	@bad=0; for l in $(foreach l,$(layers),'$(l)'); do room=$${l%%:*}; \
-	grep -rnE --include='*.[ch]' "^#[ \t]*include \"($${l#*:})" $$room && bad=1; done; \
-	grep -rnE --include='*.c' '\<(v?fork|exec[vl]p?e?|posix_spawnp?) *\(' $(filter-out kvm,$(rooms)) && bad=1; \
-	if [ $$bad = 1 ]; then echo 'layers: a room includes what is above it, or forks' >&2; exit 1; fi; echo 'layers: clean'
+	$(Q)tests/layers.pl
+check-calls: all
+	$(Q)NM='$(NM)' tests/layers.pl '$(O)'
 
 demo:
 	$(Q)tests/setup.sh
@@ -131,5 +124,5 @@ demo:
 bench: all
 	$(Q)for b in tests/bench/*.sh; do echo "== $$b"; O='$(O)' $$b || exit 1; done
 
-.PHONY: check check-all check-unit check-fuzz check-quick check-debian13 check-vm check-qemu check-layers check-appliance
+.PHONY: check check-all check-unit check-fuzz check-quick check-debian13 check-vm check-qemu check-layers check-calls check-appliance
 .PHONY: appliance soak fuzz fuzz-build demo bench

@@ -1,0 +1,121 @@
+#!/usr/bin/perl
+# Who may call whom: calls go down only, and no files call each other in a circle.
+#
+#	tests/layers.pl                 by the includes: no room includes what is above it, nor another room's private header
+#	tests/layers.pl BUILD           and by the symbols of the objects in BUILD: no call that runs up, no circle of files
+#
+# $NM: another nm, for objects of another machine. The rooms, lowest first:
+use strict;
+use warnings;
+
+my @floors = (
+	['lib'], ['qcow2'], ['qcow2/image'], ['monitor'], ['kvm'],
+	['engine/record'], ['engine/vm'], ['engine/chain'], ['engine/disks'], ['engine/savevm'], ['engine/qemu'],
+	['engine/memory'], ['engine/save'], ['engine/checkpoint'], ['engine/blockjob'], ['engine/snapshot'], ['engine/archive'],
+	['engine'], ['engine/boot'],
+	['init/cli'], ['init/img'], ['init/supervisor'], ['init/cmd'], ['init'],
+);
+# Headers that any of the engine's rooms may include: the embedders' own, and the handle behind it.
+my %open = map { $_ => 1 } qw(engine/fermata.h engine/vm/vm.h);
+# Who speaks to QEMU knows nothing of images.
+my %strangers = ('monitor' => qr{^qcow2}, 'kvm' => qr{^qcow2});
+# Files that do not lie where they belong.
+my %belongs = ('engine/compat.c' => 'engine/vm', 'engine/compat.h' => 'engine/vm');
+# Circles that there still are, each with its files. The list only shrinks: a file that is in its circle no more is taken out.
+my @known = (
+	[qw(qcow2/bitmap.c qcow2/bitmap_merge.c qcow2/head.c qcow2/map.c qcow2/open.c qcow2/refs.c qcow2/snap_table.c qcow2/tree.c
+		qcow2/txn.c)],
+	[qw(qcow2/check.c qcow2/check_bitmap.c qcow2/check_l2.c qcow2/check_refs.c qcow2/repair.c)],
+	[qw(monitor/event.c monitor/job.c monitor/qmp.c)],
+	[qw(kvm/argv.c kvm/argv_disk.c)],
+	[qw(init/cmd.c init/cmd_block.c init/cmd_boot.c init/cmd_chain.c init/cmd_completion.c init/cmd_export.c init/cmd_host.c
+		init/cmd_init.c init/cmd_inspect.c init/cmd_life.c init/cmd_memory.c init/cmd_monitor.c init/cmd_snapshot.c
+		init/cmd_snapshot_list.c init/cmd_xml.c init/img.c init/img_amend.c init/img_bitmap.c init/img_check.c init/img_commit.c
+		init/img_convert.c init/img_create.c init/img_info.c init/img_map.c init/img_measure.c init/img_opts.c init/img_rebase.c
+		init/img_resize.c init/img_snapshot.c init/img_util.c init/main.c init/table.c init/vm.c)],
+);
+
+my %floor;
+for my $i (0 .. $#floors) { $floor{$_} = $i for @{ $floors[$i] } }
+my $bad = 0;
+
+sub complain { print STDERR "layers: @_\n"; $bad = 1 }
+sub room { return $belongs{$_[0]} if $belongs{$_[0]}; my ($d) = $_[0] =~ m{^(.*)/}; $d }
+
+my @files = split /\n/, `git ls-files 'lib/*.[ch]' 'qcow2/*.[ch]' 'monitor/*.[ch]' 'kvm/*.[ch]' 'engine/*.[ch]' 'init/*.[ch]' 2>/dev/null`;
+@files = split /\n/, `find lib qcow2 monitor kvm engine init -name '*.[ch]'` unless @files;
+for my $f (@files) {
+	my $room = room($f);
+	defined $floor{$room} or complain("$f: '$room' is no room"), next;
+	open(my $in, '<', $f) or next;
+	while (<$in>) {
+		complain("$f:$.: only kvm forks") if $f =~ /\.c$/ && $room ne 'kvm' && /\b(v?fork|exec[vl]p?e?|posix_spawnp?) *\(/ && !m{^\s*(/?\*|//)};
+		/^\s*#\s*include\s+"([^"]+)"/ or next;
+		my ($h, $there) = ($1, room($1));
+		next if !defined $there || $there eq $room || ($open{$h} && $room =~ /^engine/);
+		defined $floor{$there} or complain("$f:$.: there is no room '$there'"), next;
+		complain("$f:$.: includes $h, which is above it") if $floor{$there} > $floor{$room};
+		complain("$f:$.: includes $h, which is private to $there") if $h =~ m{/internal\.h$};
+		complain("$f:$.: includes $h") if $strangers{$room} && $there =~ $strangers{$room};
+	}
+}
+
+if (my $build = shift @ARGV) {
+	my (%defined, %wanted, %calls, %circled);
+	my $nm = $ENV{NM} || 'nm';
+	for my $c (grep { /\.c$/ } @files) {
+		(my $o = "$build/$c") =~ s/\.c$/.o/;
+		next unless -e $o;
+		for (`$nm -g $o`) {
+			$defined{$1} = $c if /^\S+ [A-TV-Z] (\S+)/;
+			push @{ $wanted{$c} }, $1 if /^\s+U (\S+)/;
+		}
+	}
+	complain("no objects in $build") unless %defined;
+	for my $c (sort keys %wanted) {
+		for my $s (@{ $wanted{$c} }) {
+			my $to = $defined{$s} or next;
+			next if $to eq $c;
+			$calls{$c}{$to}{$s} = 1;
+			complain("$c: calls $s() of $to, which is above it") if $floor{ room($to) } > $floor{ room($c) };
+		}
+	}
+	# Tarjan's: every circle is one strongly connected component of more than one file.
+	my (%index, %low, @stack, %on, $n, $visit);
+	$visit = sub {
+		my ($v) = @_;
+		$index{$v} = $low{$v} = $n++;
+		push @stack, $v;
+		$on{$v} = 1;
+		for my $w (sort keys %{ $calls{$v} // {} }) {
+			if (!defined $index{$w}) { $visit->($w); $low{$v} = $low{$w} if $low{$w} < $low{$v} }
+			elsif ($on{$w} && $index{$w} < $low{$v}) { $low{$v} = $index{$w} }
+		}
+		return if $low{$v} != $index{$v};
+		my @circle;
+		my $w;
+		do { $w = pop @stack; delete $on{$w}; push @circle, $w } until $w eq $v;
+		return if @circle < 2;
+		my %in = map { $_ => 1 } @circle;
+		$circled{$_} = 1 for @circle;
+		for my $k (@known) {
+			my %is = map { $_ => 1 } @$k;
+			return if !grep { !$is{$_} } @circle;
+		}
+		complain("a circle of " . @circle . " files: @{[sort @circle]}");
+		for my $a (sort @circle) {
+			for my $b (grep { $in{$_} } sort keys %{ $calls{$a} }) {
+				print STDERR "layers:   $a -> $b: @{[sort keys %{ $calls{$a}{$b} }]}\n";
+			}
+		}
+	};
+	$n = 0;
+	$visit->($_) for grep { !defined $index{$_} } sort keys %calls;
+	# A small configuration has not all of them.
+	for my $k (@known) {
+		next if grep { -e && !$wanted{$_} } @$k;
+		complain("$_: in a circle no more; take it off the list of those that are") for grep { !$circled{$_} } @$k;
+	}
+}
+print $bad ? "layers: see above\n" : "layers: clean\n";
+exit $bad;

@@ -38,7 +38,7 @@ static int do_mark_good(struct fermata_vm *vm, struct err *e)
 	if (fermata_boot_good(vm, good_name, e) < 0)
 		return e->code;
 	fermata_boot_look(vm, &b);
-	printf("Domain '%s' is good, and boots from '%s'\n", fermata_vm_name(vm), b.good);
+	printf("Domain '%s' is good, and boots from '%s'\n", fermata_vm_name(vm), cmd_shown(b.good));
 	return 0;
 }
 

@@ -27,7 +27,7 @@ static int run_export(int argc, char **argv, struct err *e)
 	rc = fermata_snapshot_export(vm, argv[1], file, STDOUT_FILENO, e);
 	progress_end();
 	if (rc == 0 && file)
-		printf("Domain snapshot %s exported to %s\n", argv[1], file);
+		printf("Domain snapshot %s exported to %s\n", cmd_shown(argv[1]), cmd_shown(file));
 	return rc;
 }
 
@@ -58,7 +58,7 @@ static int run_import(int argc, char **argv, struct err *e)
 		&(struct fermata_import){ .file = file_of(argv[1]), .fd = STDIN_FILENO, .name = args.name, .force = args.force }, &s, e);
 	progress_end();
 	if (rc == 0)
-		printf("Domain snapshot %s imported\n", s->name);
+		printf("Domain snapshot %s imported\n", cmd_shown(s->name));
 	return rc;
 }
 

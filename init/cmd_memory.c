@@ -45,7 +45,7 @@ static int save(const char *name, const char *file, const char *what, struct err
 		&(struct fermata_save){ .file = file, .direct = args.direct, .running = args.running, .paused = args.paused }, e);
 	progress_end();
 	if (rc == 0)
-		printf(file ? "\nDomain '%s' saved to %s\n" : "\nDomain '%s' state saved by fermata\n", name, file);
+		printf(file ? "\nDomain '%s' saved to %s\n" : "\nDomain '%s' state saved by fermata\n", name, file ? cmd_shown(file) : NULL);
 	return rc;
 }
 
@@ -169,7 +169,7 @@ static int run_bake(int argc, char **argv, struct err *e)
 	rc = fermata_snapshot_bake(vm, argv[1], e);
 	progress_end();
 	if (rc == 0)
-		printf("Domain snapshot %s baked\n", argv[1]);
+		printf("Domain snapshot %s baked\n", cmd_shown(argv[1]));
 	return rc;
 }
 
@@ -199,7 +199,7 @@ static int run_restore(int argc, char **argv, struct err *e)
 		e);
 	progress_end();
 	if (rc == 0)
-		printf("\nDomain restored from %s\n", argv[0]);
+		printf("\nDomain restored from %s\n", cmd_shown(argv[0]));
 	return rc;
 }
 
@@ -231,13 +231,14 @@ static int run_info(int argc, char **argv, struct err *e)
 		return cmd_put_json(&b, e);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i += 2)
-		printf("%-15s %s\n", rows[i + 1], json_str(json_get(o, rows[i]), ""));
+		printf("%-15s %s\n", rows[i + 1], cmd_shown(json_str(json_get(o, rows[i]), "")));
 	clock_fmt_date(json_int(json_get(o, "created"), 0), text);
 	printf("%-15s %s\n", "Saved:", text);
 	text_fmt_size(json_uint(json_get(o, "memory"), 0), text);
 	printf("%-15s %s\n", "Max memory:", text);
 	json_each(d, json_get(o, "disks"))
-		printf("%-15s %s %s\n", "Disk:", json_str(json_get(d, "name"), ""), json_str(json_get(d, "file"), ""));
+		printf("%-15s %s %s\n", "Disk:", cmd_shown(json_str(json_get(d, "name"), "")),
+			cmd_shown(json_str(json_get(d, "file"), "")));
 	putchar('\n');
 	return 0;
 }
@@ -265,7 +266,7 @@ static int run_dump(int argc, char **argv, struct err *e)
 	rc = fermata_dump(vm, argv[1], args.direct, e);
 	progress_end();
 	if (rc == 0)
-		printf("\nDomain '%s' dumped to %s\n", argv[0], argv[1]);
+		printf("\nDomain '%s' dumped to %s\n", argv[0], cmd_shown(argv[1]));
 	return rc;
 }
 
@@ -294,7 +295,7 @@ static int run_standby(int argc, char **argv, struct err *e)
 		return fermata_standby_end(vm, e);
 	s = fermata_standby_for(vm);
 	if (s)
-		printf("A standby for '%s' waits\n", s->name);
+		printf("A standby for '%s' waits\n", cmd_shown(s->name));
 	return s ? 0 : err_set(e, -ENOENT, "%s: there is no standby", argv[0]);
 }
 

@@ -205,7 +205,7 @@ static int run_delete(int argc, char **argv, struct err *e)
 	if (fermata_snapshot_delete(vm, name,
 		    &(struct fermata_delete){ delete_args.children, delete_args.children_only, delete_args.metadata }, e) < 0)
 		return e->code;
-	printf(delete_args.children_only ? "Domain snapshot %s children deleted\n" : "Domain snapshot %s deleted\n", name);
+	printf(delete_args.children_only ? "Domain snapshot %s children deleted\n" : "Domain snapshot %s deleted\n", cmd_shown(name));
 	return 0;
 }
 
@@ -225,7 +225,7 @@ static int run_verify(int argc, char **argv, struct err *e)
 	rc = fermata_snapshot_verify(vm, argv[1], e);
 	progress_end();
 	if (rc == 0)
-		printf("Domain snapshot %s is whole\n", argv[1]);
+		printf("Domain snapshot %s is whole\n", cmd_shown(argv[1]));
 	return rc;
 }
 

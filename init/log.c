@@ -7,7 +7,9 @@
 #include <sys/un.h>
 
 #include "init/init.h"
+#include "lib/buf.h"
 #include "lib/own.h"
+#include "lib/text.h"
 
 static int to = STDERR_FILENO;
 static const char *before = "";
@@ -37,17 +39,19 @@ int log_open(const char *where, struct err *e)
 
 void log_line(const char *vm, const char *fmt, ...)
 {
+	auto_buf struct buf b = { 0 };
 	char text[600];
-	size_t n = (size_t)snprintf(text, sizeof text, "%sfermata: %s%s", before, vm ? vm : "", vm ? ": " : "");
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text + n, sizeof text - n - 1, fmt, ap);
+	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	n = strlen(text);
-	text[n++] = '\n';
+	/* Names, and what a guest's console or QEMU said, are a stranger's: one line, with nothing that a terminal obeys. */
+	buf_addf(&b, "%sfermata: %s%s", before, vm ? vm : "", vm ? ": " : "");
+	text_put_safe(&b, text);
+	buf_addc(&b, '\n');
 	/* A log that is full or gone must not stop what it tells about. */
-	if (write(to, text, n) < 0)
+	if (b.oom || write(to, b.p, b.n) < 0)
 		return;
 }
 

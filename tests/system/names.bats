@@ -94,3 +94,29 @@ teardown() {
 	fermata snapshot-revert v e
 	[[ $(active v) == "$PWD/snaps/"* ]]
 }
+
+@test "names: with a control character, every command that says one says it escaped" {
+	local name c1
+	qemu-img create -q -f qcow2 v.qcow2 16M
+	plain_vm v "$PWD/v.qcow2"
+	c1=$(printf '\302\233')
+	name="a${c1}2J"
+	{
+		fermata start v --paused
+		fermata snapshot-create-as v "$name" --memspec snapshot=external
+		fermata snapshot-verify v "$name"
+		fermata standby v "$name"
+		fermata standby v
+		fermata snapshot-bake v "$name"
+		fermata snapshot-export v "$name" "x$c1"
+		fermata snapshot-delete v "$name"
+		fermata snapshot-import v "x$c1"
+		fermata dump --memory-only v "d$c1"
+		fermata save v "s$c1"
+		fermata save-image-info "s$c1"
+		fermata restore "s$c1"
+	} >"$FERMATA_ROOT/out" 2>&1
+	[ "$(grep -cF 'a\xc2\x9b2J' "$FERMATA_ROOT/out")" -ge 6 ]
+	[ "$(grep -cF 's\xc2\x9b' "$FERMATA_ROOT/out")" -ge 2 ]
+	not grep -qF "$c1" "$FERMATA_ROOT/out"
+}

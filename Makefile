@@ -124,14 +124,14 @@ lib-y += monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 
 # kvm: one QEMU process
 lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
-lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
+lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/made.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
 lib-y += kvm/def_guest.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)
 lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
 lib-y += engine/record/state_json.o
-lib-y += engine/vm/compat.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
+lib-y += engine/vm/compat.o engine/vm/compat_lines.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
 lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o
 lib-y += engine/chain/images.o engine/chain/merge.o engine/chain/needs.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o
 lib-y += engine/chain/trash.o engine/chain/users.o
@@ -159,7 +159,6 @@ lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
 lib-y += engine/abandon.o engine/open.o engine/recover.o
-lib-y += engine/compat.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o

@@ -331,6 +331,7 @@ struct fermata_snap {
 	uint64_t parent;   /* id, or 0 */
 	char *qemu;        /* version it was made with; "" if unknown */
 	char *machine;     /* versioned machine type; "" if unknown */
+	char *made;        /* what its guest saw of it (accel, cpu, memory, vcpus, devices): lines "KEY = VALUE"; "" if unknown */
 	bool adopted;      /* in the images only, not in the record: made by somebody else, or without metadata */
 	char *nvram;       /* the copy of the firmware's variables; NULL: there is none */
 	char *memory;      /* file that its memory is in; NULL or "": none */

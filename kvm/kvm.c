@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "kvm/last_words.h"
+#include "kvm/made.h"
 #include "kvm/run_dir.h"
 #include "kvm/spawn.h"
 #include "lib/file.h"
@@ -214,7 +215,7 @@ int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, 
 	if (kvm_argv(spec, &a, &accel, notice, notice_size, e) < 0)
 		return e->code;
 	kvm_clean(spec->run_dir);
-	r = prepare(&s, e);
+	r = prepare(&s, e) < 0 || made_note(spec->run_dir, &a, e) < 0 ? e->code : 0;
 	if (r == 0)
 		r = launch(&s, &a, d, out, e);
 	start_close(&s); /* while we have the sockets open, it looks alive */

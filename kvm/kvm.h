@@ -161,6 +161,13 @@ int kvm_watch(const char *run_dir, struct deadline d, struct mon **m, int *pidfd
  */
 void kvm_last_words(const struct kvm *k, const char *run_dir, struct err *e);
 
+/*
+ * A QEMU that goes on after something has failed tells why in its log alone: how much that had before, and, added to @e, what
+ * it has since.
+ */
+uint64_t kvm_log_bytes(const char *run_dir);
+void kvm_log_since(const char *run_dir, uint64_t from, struct err *e);
+
 /* Connect to @run_dir/agent.sock. -ENOENT: the VM has no agent channel. Caller owns the descriptor. */
 int kvm_agent_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
@@ -186,6 +193,15 @@ void kvm_sockets_remove(const struct def *d, const char *aside);
  * they replace are of one that has ended. Done again, it goes on where it was.
  */
 int kvm_sockets_move(const char *run_dir, struct err *e) MUST_CHECK;
+
+/*
+ * What a guest can see of its QEMU beyond the machine's type: accel, cpu, memory, vcpus, the devices in their order; as lines
+ * "KEY = VALUE". Of the one that runs: what it was started with; "": it was started by a fermata that did not note it.
+ * kvm_made_by(): of one that was started by @def on @machine (NULL: the definition's).
+ */
+int kvm_made(const char *run_dir, struct buf *out, struct err *e) MUST_CHECK;
+int kvm_made_by(const struct def *def, const struct kvm_caps *caps, const char *machine, const char *run_dir, struct buf *out,
+	struct err *e) MUST_CHECK;
 
 /* ---- lifecycle --------------------------------------------------------------------------------------- */
 

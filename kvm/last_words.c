@@ -1,11 +1,13 @@
 #include "kvm/last_words.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include "kvm/run_dir.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/own.h"
@@ -128,4 +130,30 @@ bool last_words(pid_t pid, int log, const char *prog, struct err *e)
 			msg ? buf_str(&said) : "it did not say why");
 	add_hint(text, e);
 	return true;
+}
+
+uint64_t kvm_log_bytes(const char *run_dir)
+{
+	auto_free char *path = str_fmt("%s/" RUN_LOG, run_dir);
+	struct stat st;
+
+	return path && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+void kvm_log_since(const char *run_dir, uint64_t from, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/" RUN_LOG, run_dir);
+	auto_fd int log = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	auto_buf struct buf said = { 0 };
+	char text[TAIL + 1], *save = NULL;
+	ssize_t n = log < 0 ? 0 : pread(log, text, TAIL, (off_t)from);
+
+	text[n > 0 ? n : 0] = '\0';
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *words = after_name(line, "");
+
+		buf_addf(&said, "%s%s", said.n ? "; " : "", words ? words : line);
+	}
+	if (said.n && !said.oom)
+		err_also(e, "QEMU said: %s", buf_str(&said));
 }

@@ -72,7 +72,7 @@ int run_record(const char *dir, pid_t pid, struct err *e)
 
 void kvm_clean(const char *run_dir)
 {
-	static const char *const names[] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_DEF, RUN_DEVICES, RUN_PID };
+	static const char *const names[] = { RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_DEF, RUN_DEVICES, RUN_MADE, RUN_PID };
 	uint64_t pid, ticks;
 
 	/* A QEMU may be alive that only cannot be looked up now: it would be lost to every later command. */
@@ -145,7 +145,7 @@ static bool has_log(const char *dir)
 int kvm_move(const char *from, const char *to, struct err *e)
 {
 	/* The pid first: whose folder it is is never in doubt. */
-	static const char *const names[] = { RUN_PID, RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_DEF, RUN_DEVICES, RUN_LOG };
+	static const char *const names[] = { RUN_PID, RUN_QMP, RUN_EVENTS, RUN_AGENT, RUN_CONSOLE, RUN_DEF, RUN_DEVICES, RUN_MADE, RUN_LOG };
 
 	auto_free char *old = str_fmt("%s/" RUN_OLD, from), *older = str_fmt("%s/" RUN_OLDER, from);
 

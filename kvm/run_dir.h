@@ -12,6 +12,7 @@
 #define RUN_CONSOLE "console.sock"
 #define RUN_DEF	    "started-with" /* the definition */
 #define RUN_DEVICES "devices"	   /* those that it had then */
+#define RUN_MADE    "made"	   /* what its guest can see of it: kvm_made() */
 #define RUN_PID	    "pid"
 #define RUN_LOG	    "qemu.log"
 #define RUN_OLD	    "qemu.log.1" /* what earlier ones said, each under its date */

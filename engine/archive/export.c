@@ -220,6 +220,8 @@ static int describe(const struct job *j, struct buf *b, struct err *e)
 	json_put_uint(&w, "vm-clock-ns", j->s->clock_ns);
 	json_put_str(&w, "qemu", j->s->qemu);
 	json_put_str(&w, "versioned-machine", j->s->machine);
+	if (j->s->made[0])
+		json_put_str(&w, "made", j->s->made);
 	json_put_str(&w, "machine", def->machine);
 	json_put_uint(&w, "vcpus", def->vcpus);
 	json_put_uint(&w, "memory", def->memory);

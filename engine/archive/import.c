@@ -233,18 +233,19 @@ static int check_name(const struct job *j, const char *name, struct err *e)
 
 static int describe(struct job *j, struct fermata_snap **out, struct err *e)
 {
-	const char *name, *text, *state, *qemu, *machine;
+	const char *name, *text, *state, *qemu, *machine, *made = "";
 	auto_snap struct fermata_snap *s = NULL;
 	unsigned i = 0;
 
 	if (need_text(j, "name", &name, e) < 0 || need_text(j, "description", &text, e) < 0 || need_text(j, "state", &state, e) < 0 ||
-		need_text(j, "qemu", &qemu, e) < 0 || need_text(j, "versioned-machine", &machine, e) < 0)
+		need_text(j, "qemu", &qemu, e) < 0 || need_text(j, "versioned-machine", &machine, e) < 0 ||
+		(json_get(j->manifest, "made") && need_text(j, "made", &made, e) < 0))
 		return e->code;
 	name = j->o->name ? j->o->name : name;
 	if (check_name(j, name, e) < 0)
 		return e->code;
 	s = snap_new(name, text);
-	if (!s || record_string(&s->qemu, qemu, e) < 0 || record_string(&s->machine, machine, e) < 0)
+	if (!s || record_string(&s->qemu, qemu, e) < 0 || record_string(&s->machine, machine, e) < 0 || record_string(&s->made, made, e) < 0)
 		return err_nomem(e, "import a snapshot");
 	while (i < 4 && strcmp(archive_states[i], state))
 		i++;

@@ -159,7 +159,8 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	struct state_file f = { .fd = -1 };
 	int rc;
 
-	if (overlays_make(vm, s, NULL, NULL, e) < 0 || give_name(vm, s, e) < 0 || checkpoint_next(vm, s, s->machine, hold, &h, e) < 0)
+	/* The second QEMU is the definition's, which may have changed since the present one was started. */
+	if (check_installed_qemu(vm, s, e) < 0 || overlays_make(vm, s, NULL, NULL, e) < 0 || give_name(vm, s, e) < 0 || checkpoint_next(vm, s, s->machine, hold, &h, e) < 0)
 		return e->code;
 	rc = switch_over(vm, s, &h, &f, e);
 	state_close(vm, &f);

@@ -7,7 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/compat.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/record/record.h"
@@ -81,6 +80,7 @@ int memory_manifest(void *ctx, struct buf *b, struct err *e)
 	json_put_uint(&w, "nonce", nonce(s->snap));
 	json_put_str(&w, "qemu", s->snap->qemu);
 	json_put_str(&w, "machine", s->snap->machine);
+	json_put_str(&w, "made", s->snap->made);
 	json_put_uint(&w, "memory", def->memory);
 	json_arr(&w, "disks");
 	for (size_t i = 0; i < def->n_disks; i++) {

@@ -23,7 +23,8 @@ struct fermata_snap *snap_new(const char *name, const char *description)
 	s->description = strdup(description ? description : "");
 	s->qemu = strdup("");
 	s->machine = strdup("");
-	if (!s->name || !s->description || !s->qemu || !s->machine) {
+	s->made = strdup("");
+	if (!s->name || !s->description || !s->qemu || !s->machine || !s->made) {
 		snap_free(s);
 		return NULL;
 	}
@@ -65,12 +66,14 @@ struct fermata_snap *snap_copy(const struct fermata_snap *s)
 		return NULL;
 	free(c->qemu);
 	free(c->machine);
+	free(c->made);
 	c->qemu = strdup(s->qemu);
 	c->machine = strdup(s->machine);
+	c->made = strdup(s->made);
 	c->memory = s->memory ? strdup(s->memory) : NULL;
 	c->ram = s->ram ? strdup(s->ram) : NULL;
 	c->ram_base = s->ram_base ? strdup(s->ram_base) : NULL;
-	if (!c->qemu || !c->machine || !s->memory != !c->memory || !s->ram != !c->ram || !s->ram_base != !c->ram_base)
+	if (!c->qemu || !c->machine || !c->made || !s->memory != !c->memory || !s->ram != !c->ram || !s->ram_base != !c->ram_base)
 		return NULL;
 	c->id = s->id;
 	c->kind = s->kind;
@@ -98,6 +101,7 @@ void snap_free(struct fermata_snap *s)
 	free(s->description);
 	free(s->qemu);
 	free(s->machine);
+	free(s->made);
 	free(s->nvram);
 	free(s->memory);
 	free(s->ram);

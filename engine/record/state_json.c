@@ -73,9 +73,11 @@ static int read_snap(const struct json *o, struct fermata_snap **out, struct err
 		return err_nomem(e, "read the record");
 	free(s->qemu);
 	free(s->machine);
+	free(s->made);
 	s->qemu = strdup(qemu);
 	s->machine = strdup(machine);
-	if (!s->qemu || !s->machine)
+	s->made = strdup(json_str(json_get(o, "made"), ""));
+	if (!s->qemu || !s->machine || !s->made)
 		return err_nomem(e, "read the record");
 	if (json_need_uint(o, "id", &s->id, e) < 0 || json_need_uint(o, "parent", &s->parent, e) < 0 ||
 		json_need_int(o, "created", &s->created, e) < 0 || json_need_uint(o, "vm-clock-ns", &s->clock_ns, e) < 0 ||
@@ -293,6 +295,8 @@ static void write_snap(struct json_out *w, const char *key, const struct fermata
 	json_put_uint(w, "parent", s->parent);
 	json_put_str(w, "qemu", s->qemu);
 	json_put_str(w, "machine", s->machine);
+	if (s->made[0])
+		json_put_str(w, "made", s->made);
 	if (s->adopted)
 		json_put_bool(w, "adopted", true);
 	if (s->nvram)

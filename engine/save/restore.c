@@ -40,7 +40,8 @@ int restore_finish(struct fermata_vm *vm, bool run, struct err *e)
 
 static int check(struct fermata_vm *vm, const struct mem_in *in, bool force, struct err *e)
 {
-	struct fermata_snap s = { .qemu = (char *)mem_in_str(in, "qemu"), .machine = (char *)mem_in_str(in, "machine") };
+	struct fermata_snap s = { .qemu = (char *)mem_in_str(in, "qemu"), .machine = (char *)mem_in_str(in, "machine"),
+		.made = (char *)mem_in_str(in, "made") };
 
 	if (vm_alive(vm))
 		return err_set(e, -EEXIST, "the VM is running already");

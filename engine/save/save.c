@@ -47,7 +47,7 @@ int save_begin(struct fermata_vm *vm, enum pending_op op, const char *path, bool
 	}
 	p.snap->created = (int64_t)time(NULL);
 	p.snap->clock_ns = clock_mono_ns();
-	if (op == PENDING_SAVE && note_qemu(vm, p.snap, e) < 0) {
+	if (op == PENDING_SAVE && note_qemu(vm, p.snap, true, e) < 0) {
 		snap_free(p.snap);
 		return e->code;
 	}

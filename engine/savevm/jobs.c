@@ -113,6 +113,7 @@ int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_sn
 	struct mon_job job;
 	struct kvm *k;
 	struct mon *m;
+	uint64_t log = kvm_log_bytes(vm->run_dir);
 	int rc;
 
 	for (size_t i = 0; i < s->n_disks && !tag[0]; i++)
@@ -129,7 +130,12 @@ int savevm_run(struct fermata_vm *vm, enum savevm_op op, const struct fermata_sn
 		savevm_dismiss(vm, op, s->id);
 		rc = mon_job_start(m, &job, words[op].job, args.p, id, deadline_in(JOB_MS), e);
 	}
-	return rc < 0 ? rc : follow(m, &job, op, ds, e);
+	if (rc == 0)
+		rc = follow(m, &job, op, ds, e);
+	/* The job says that it failed; what was wrong goes to the log. */
+	if (rc == -EREMOTEIO)
+		kvm_log_since(vm->run_dir, log, e);
+	return rc;
 }
 
 void savevm_clear_ahead(struct mon *m, enum savevm_op op, uint64_t snap)

@@ -135,7 +135,7 @@ static int describe(struct fermata_vm *vm, const struct plan *p, struct fermata_
 
 	if (!s || !tag)
 		return err_nomem(e, "describe a snapshot");
-	if (p->live && note_qemu(vm, s, e) < 0)
+	if (p->live && note_qemu(vm, s, p->memory, e) < 0)
 		return e->code;
 	s->id = vm->rec->next_id;
 	s->kind = p->file ? FERMATA_CHECKPOINT_EXTERNAL :

@@ -35,9 +35,10 @@ int vm_blockers(struct fermata_vm *vm, struct err *e)
 }
 
 /* What the running QEMU is, for the check before a revert. */
-int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, bool memory, struct err *e)
 {
 	const struct mon_version *v = mon_version(kvm_mon(vm->kvm));
+	auto_buf struct buf made = { 0 };
 
 	free(s->machine);
 	s->machine = NULL;
@@ -45,7 +46,9 @@ int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 		return e->code;
 	free(s->qemu);
 	s->qemu = str_fmt("%d.%d.%d", v->major, v->minor, v->micro);
-	return s->qemu ? 0 : err_nomem(e, "describe a snapshot");
+	if (!s->qemu)
+		return err_nomem(e, "describe a snapshot");
+	return memory ? (kvm_made(vm->run_dir, &made, e) < 0 ? e->code : record_string(&s->made, buf_str(&made), e)) : 0;
 }
 
 int live_machine(struct fermata_vm *vm, char **machine, struct err *e)
@@ -81,20 +84,37 @@ static int check_qemu(const struct fermata_snap *s, int major, int minor, const 
 	return 0;
 }
 
+/* @is: what the guest would see now; @now: where, for the message. */
+static int check_made(const struct fermata_snap *s, const char *is, const char *now, struct err *e)
+{
+	if (compat_lines(s->made, is, "when it was made", now, e) == 0)
+		return 0;
+	return err_hint(e, "--force tries it all the same");
+}
+
 int check_running_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	const struct mon_version *v;
 	auto_free char *machine = NULL;
+	auto_buf struct buf made = { 0 };
 	struct kvm *k;
 
 	if (fermata_vm_kvm(vm, &k, e) < 0 || live_machine(vm, &machine, e) < 0)
 		return e->code;
 	v = mon_version(kvm_mon(k));
-	return check_qemu(s, v->major, v->minor, machine, e);
+	if (check_qemu(s, v->major, v->minor, machine, e) < 0 || kvm_made(vm->run_dir, &made, e) < 0)
+		return e->code;
+	if (!s->made[0]) {
+		err_set(e, -EINVAL, "what it was made with (cpu, devices) is not known, and a load that fails would cost the present");
+		return err_hint(e, "'fermata destroy %s' first: the disks of a VM that is off are kept until it has loaded; --force tries it as it is",
+			vm->name);
+	}
+	return made.n ? check_made(s, buf_str(&made), "in the VM that runs", e) : 0;
 }
 
 int check_installed_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
+	auto_buf struct buf made = { 0 };
 	const struct kvm_caps *caps;
 
 	if (vm_caps(vm, &caps, e) < 0)
@@ -103,5 +123,11 @@ int check_installed_qemu(struct fermata_vm *vm, const struct fermata_snap *s, st
 		err_set(e, -EINVAL, "it was made on machine %s, which this QEMU (%s) does not have", s->machine, caps->version);
 		return err_hint(e, "--force tries it with the definition's machine");
 	}
-	return check_qemu(s, caps->major, caps->minor, NULL, e);
+	if (check_qemu(s, caps->major, caps->minor, NULL, e) < 0)
+		return e->code;
+	if (!s->made[0])
+		return 0;
+	if (kvm_made_by(vm->def, caps, s->machine[0] ? s->machine : NULL, vm->run_dir, &made, e) < 0)
+		return e->code;
+	return check_made(s, buf_str(&made), "by the definition", e);
 }

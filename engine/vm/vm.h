@@ -97,10 +97,10 @@ int definition_heeded(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 /* 0, or what in the running VM cannot be saved: QMP query-migrate. */
 int vm_blockers(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* Note in @s what the running QEMU is, for the check before a revert. */
-int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+/* Note in @s what the running QEMU is, for the check before a revert. @memory: and what the guest sees of it. */
+int note_qemu(struct fermata_vm *vm, struct fermata_snap *s, bool memory, struct err *e) MUST_CHECK;
 
-/* Whether the definition's QEMU promises to load @s. */
+/* Whether the definition's QEMU promises to load @s, and is the machine that @s was made in. */
 int check_installed_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 
 /* ---- disk.c ---- */
@@ -136,6 +136,18 @@ int set_string(char **to, const char *s, struct err *e);
 
 /* ---- compat.c ---- */
 
+/* The same of the running one. What is not known to fit is refused, too: QEMU would have given up the present before it finds out. */
 int check_running_qemu(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e);
+
+/* ---- compat_lines.c ---- */
+
+/*
+ * Two descriptions of a machine, each as lines "KEY = VALUE" in their order: 0 if they are the same, else -ESTALE, and
+ * which line has changed, or is new, or gone. @then, @now: for the message, as in "when it was saved" and "now".
+ */
+int compat_lines(const char *was, const char *is, const char *then, const char *now, struct err *e) MUST_CHECK;
+
+/* Whether the guest would see the same machine by the definition's text @was as it does by the present one. -ESTALE. */
+int compat_definition(const struct fermata_vm *vm, const char *was, struct err *e) MUST_CHECK;
 
 #endif

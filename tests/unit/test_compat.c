@@ -1,4 +1,4 @@
-/* kvm/def_guest.c, engine/compat.c: what a guest sees of its definition, and what has changed of it. */
+/* kvm/def_guest.c, engine/vm/compat_lines.c: what a guest sees of its definition, and what has changed of it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -6,8 +6,9 @@
 
 #include <cmocka.h>
 
-#include "engine/compat.h"
+#include "engine/vm/vm.h"
 #include "kvm/def_guest.h"
+#include "kvm/made.h"
 #include "lib/own.h"
 
 #define BASE "memory = 64M\nvcpus = 2\ncpu = qemu64\n[disk vda]\nfile = a.qcow2\nformat = qcow2\n[net eth0]\ntype = user\n"
@@ -107,12 +108,53 @@ static void compat_order_counts(void **state)
 	assert_int_equal(compat_lines("", "", "then", "now", &e), 0);
 }
 
+/* Command lines, and what a guest sees of them. */
+static void made_is_what_a_guest_sees(void **state)
+{
+	static const struct {
+		const char *words[16], *want;
+	} t[] = {
+		{ { "-machine", "pc-q35-7.2,accel=tcg,memory-backend=ram0", "-object", "memory-backend-ram,id=ram0,size=64M", "-m", "size=64M",
+			  "-smp", "2", "-cpu", "EPYC,-svm" },
+			"cpu = EPYC,-svm\nmemory = 64M\nvcpus = 2\naccel = tcg\n" },
+		/* What stands behind a device is left out, where it sits is not. */
+		{ { "-device", "virtio-blk-pci,addr=10.0,multifunction=on,id=vda,drive=vda.3,bootindex=1,serial=a,,b", "-device", "virtio-rng-pci",
+			  "-blockdev", "driver=file,filename=/x,,y", "-device", "driver=scsi-hd,bus=sys.scsi.0,scsi-id=1,id=vdb,drive=vdb.0" },
+			"device vda = virtio-blk-pci, addr 10.0\ndevice[0] = virtio-rng-pci\ndevice vdb = scsi-hd, bus sys.scsi.0, scsi-id 1\n" },
+		/* A comma in a value begins nothing. */
+		{ { "-device", "e1000,netdev=a,,id=no,id=yes" }, "device yes = e1000\n" },
+		/* The last one counts, as with QEMU. */
+		{ { "-cpu", "max", "-m", "size=64M", "--cpu", "qemu64", "-m", "1G,slots=2", "-usb", "-vga", "std", "-global", "a.b=c" },
+			"cpu = qemu64\nmemory = 1G\nvga = std\nusb = on\nglobal = a.b=c\n" },
+		{ { "-machine", "pc,accel=kvm,pflash0=code,hpet=off,usb", "-cpu", "host,-arch-capabilities" },
+			"cpu = host\naccel = kvm\nmachine pflash0 = code\nmachine hpet = off\nmachine usb = on\n" },
+		{ { "-device", "{\"driver\":\"e1000\"}" }, "device[0] = {\"driver\":\"e1000\"}\n" },
+		{ { "-serial", "chardev:console", "-drive", "file=x,if=none,id=y", "-serial", "none", "-drive", "if=virtio,file=/x" },
+			"serial[0] = on\nserial[1] = none\ndrive[1] = virtio\n" },
+		{ { "-device" }, "device[0] = \n" },
+		{ { "-cpu" }, "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct argv a = { 0 };
+		auto_buf struct buf out = { 0 };
+
+		for (size_t k = 0; k < 16 && t[i].words[k]; k++)
+			argv_add(&a, t[i].words[k]);
+		made_words(&a, &out);
+		assert_string_equal(buf_str(&out), t[i].want);
+		argv_done(&a);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(compat_host_part_is_no_change),
 		cmocka_unit_test(compat_guest_part_is_named),
 		cmocka_unit_test(compat_order_counts),
+		cmocka_unit_test(made_is_what_a_guest_sees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

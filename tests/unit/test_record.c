@@ -54,6 +54,8 @@ static struct fermata_snap *make(uint64_t id, uint64_t parent, const char *name)
 	s->clock_ns = 123456789012345u;
 	free(s->qemu);
 	free(s->machine);
+	free(s->made);
+	s->made = strdup(id % 2 ? "cpu = max\ndevice eth0 = e1000\n" : "");
 	s->qemu = strdup("7.2.22");
 	s->machine = strdup("pc-q35-7.2");
 	assert_int_equal(snap_add_disk(s,
@@ -125,6 +127,7 @@ static void same(const struct fermata_snap *a, const struct fermata_snap *b)
 	assert_int_equal(a->parent, b->parent);
 	assert_string_equal(a->qemu, b->qemu);
 	assert_string_equal(a->machine, b->machine);
+	assert_string_equal(a->made, b->made);
 	assert_int_equal(a->adopted, b->adopted);
 	assert_int_equal(a->n_disks, b->n_disks);
 	for (size_t i = 0; i < a->n_disks; i++) {

@@ -1,8 +1,7 @@
-
+/* Whether what was saved of a guest belongs to the machine that it is to go on in: line by line. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/compat.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/def_guest.h"

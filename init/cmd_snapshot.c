@@ -99,7 +99,7 @@ static int run_create(int argc, char **argv, struct err *e)
 	if (CONFIG_MEMORY && create_args.live)
 		printf("Taken %s\n", ways[fermata_live_way(vm)]);
 	if (CONFIG_MEMORY && fermata_pause_us(vm))
-		printf("The guest stood for %llu.%llu ms\n", (unsigned long long)fermata_pause_us(vm) / 1000,
+		printf("The guest was paused for %llu.%llu ms\n", (unsigned long long)fermata_pause_us(vm) / 1000,
 			(unsigned long long)fermata_pause_us(vm) / 100 % 10);
 	if (fermata_frozen_ms(vm))
 		printf("The guest's file systems were frozen for %llu ms\n", (unsigned long long)fermata_frozen_ms(vm));

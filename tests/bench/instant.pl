@@ -40,7 +40,7 @@ sub peak {
 	$peak = $kib if $kib > $peak;
 }
 
-sub stood { return fermata(shift) =~ /stood for ([0-9.]+) ms/ ? $1 : die "no pause\n" }
+sub stood { return fermata(shift) =~ /paused for ([0-9.]+) ms/ ? $1 : die "no pause\n" }
 
 my $at = 0;   # in the log
 my $last = 0; # the last count seen

@@ -66,7 +66,7 @@ assert_nothing() {
 	fermata snapshot-create-as w gold --instant >"$FERMATA_ROOT/out"
 	high=$(last_counter w)
 	grep -qx 'Domain snapshot gold created' "$FERMATA_ROOT/out"
-	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	grep -qE '^The guest was paused for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
 	ram=$(ram_of gold)
 	[ "$(stat -c '%a %s' "$ram")" = "600 $((64 << 20))" ]
 	# Only what the guest has touched takes room.
@@ -142,7 +142,7 @@ assert_nothing() {
 	fermata snapshot-create-as w gold --instant=handover >"$FERMATA_ROOT/out" 2>"$FERMATA_ROOT/err"
 	[ "$(memory_files)" = 0 ]
 	[ ! -s "$FERMATA_ROOT/err" ]
-	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	grep -qE '^The guest was paused for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
 	high=$(last_counter w)
 	[ "$(vm_pid w)" != "$pid" ]
 	dead "$pid"

@@ -36,7 +36,7 @@ take() {
 	c[$name]=$(last_counter w)
 	cat "$FERMATA_ROOT/out" "$FERMATA_ROOT/err"
 	grep -qxF "Taken $way" "$FERMATA_ROOT/out"
-	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	grep -qE '^The guest was paused for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
 	not is_pending w
 	assert_plain
 }

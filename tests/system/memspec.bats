@@ -27,7 +27,7 @@ flip() {
 	from=$(mark w)
 	fermata snapshot-create-as w k1 --memspec "$FERMATA_ROOT/k1.mem" >"$FERMATA_ROOT/out"
 	grep -qx 'Domain snapshot k1 created' "$FERMATA_ROOT/out"
-	grep -qE '^The guest stood for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
+	grep -qE '^The guest was paused for [0-9]+\.[0-9] ms$' "$FERMATA_ROOT/out"
 	assert_one_instant w "$from"
 	[ "$(stat -c %a "$FERMATA_ROOT/k1.mem")" = 600 ]
 	[ "$(fermata domblklist w | grep -c '[.]k1-1[.]qcow2')" = 2 ]

@@ -68,7 +68,10 @@ int nvram_write(struct nvram_change *c, struct err *e)
 	/* In place, so that owner, mode and links stay: a revert that is cut off is done again. */
 	if (io_write_full(c->fd, c->text.p, c->text.n, c->path, e) < 0)
 		return err_at(e, "nvram");
-	return ftruncate(c->fd, (off_t)c->text.n) < 0 || fsync(c->fd) < 0 ? err_sys(e, errno, "nvram: cannot write %s", c->path) : 0;
+	if (ftruncate(c->fd, (off_t)c->text.n) < 0 || fsync(c->fd) < 0)
+		return err_sys(e, errno, "nvram: cannot write %s", c->path);
+	/* The name too: nvram_open() has made the file if it was gone, perhaps before a cut. */
+	return file_flush_name(c->path, e) < 0 ? err_at(e, "nvram") : 0;
 }
 
 void nvram_close(struct nvram_change *c)

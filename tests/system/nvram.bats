@@ -103,3 +103,16 @@ each_kind() {
 	fermata recover w
 	[ ! -e "$FERMATA_ROOT/var/lib/fermata/w/nvram-2" ]
 }
+
+@test "nvram: a file that a revert makes anew has its name on disk before the record says that it is done" {
+	need_strace
+	nvram_vm raw
+	put 1
+	fermata snapshot-create-as w a
+	rm "$nvram"
+	strace -qq -y -e trace=fsync,rename -o "$FERMATA_ROOT/trace" "$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-revert w a
+	has 1
+	# The file, then its folder, then the record
+	sed -n "\\|^fsync([0-9]*<$nvram>|,\$p" "$FERMATA_ROOT/trace" | sed '/^rename.*state.json/,$d' |
+		grep -q "^fsync([0-9]*<$FERMATA_ROOT/images>"
+}

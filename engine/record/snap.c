@@ -110,6 +110,7 @@ void snap_free(struct fermata_snap *s)
 }
 
 #define NAME_MAX_BYTES 200
+#define OWN_NAMES      "fermata-"
 
 int snap_check_name(const char *name, struct err *e)
 {
@@ -118,6 +119,9 @@ int snap_check_name(const char *name, struct err *e)
 	for (const char *p = name; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == '/' || *p == 0x7f)
 			return err_set(e, -EINVAL, "the name '%s' has a slash or a control character", name);
+	/* What an operation keeps in images for itself, to go back if it fails, is called so. */
+	if (str_starts(name, OWN_NAMES))
+		return err_set(e, -EINVAL, "the name '%s' is reserved: fermata's own begin with '" OWN_NAMES "'", name);
 	return 0;
 }
 

@@ -120,3 +120,21 @@ teardown() {
 	[ "$(grep -cF 's\xc2\x9b' "$FERMATA_ROOT/out")" -ge 2 ]
 	not grep -qF "$c1" "$FERMATA_ROOT/out"
 }
+
+@test "names: what fermata keeps for itself is not a user's to give" {
+	local state
+	qemu-img create -q -f qcow2 v.qcow2 16M
+	plain_vm v "$PWD/v.qcow2"
+	fails 1 "is reserved" snapshot-create-as v fermata-before-revert
+	[ -z "$(qemu-img snapshot -l v.qcow2)" ]
+	fermata snapshot-create-as v fermata
+	fermata snapshot-create-as v my-fermata-1
+	fermata snapshot-export v fermata x
+	fails 1 "is reserved" snapshot-import v x --name fermata-x
+	not is_pending v
+	# One that an image brings is the user's all the same.
+	qemu-img snapshot -c fermata-old v.qcow2
+	fermata snapshot-revert v fermata-old
+	fermata snapshot-delete v fermata-old
+	[ "$(fermata snapshot-list v --name | tr -d '\n')" = fermatamy-fermata-1 ]
+}

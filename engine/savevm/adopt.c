@@ -7,7 +7,10 @@
 #include "engine/record/record.h"
 #include "engine/savevm/savevm.h"
 #include "engine/vm/vm.h"
+#include "lib/buf.h"
 #include "lib/err.h"
+#include "lib/own.h"
+#include "lib/text.h"
 
 struct search {
 	struct fermata_vm *vm;
@@ -17,12 +20,58 @@ struct search {
 	int rc;
 };
 
+#define UNSAID "\xef\xbf\xbd" /* U+FFFD: for bytes that are not UTF-8, in the record and from QEMU */
+
+/* A tag without what cannot be said of it. NULL: no memory. */
+static char *said_of(const char *tag)
+{
+	auto_buf struct buf b = { 0 };
+
+	for (const char *p = tag; *p;) {
+		char one[5] = "";
+		size_t n = 1;
+
+		if (!strncmp(p, UNSAID, 3)) {
+			p += 3;
+			continue;
+		}
+		for (; n <= 4 && p[n - 1]; n++) {
+			memcpy(one, p, n);
+			one[n] = '\0';
+			if (text_is_utf8(one))
+				break;
+		}
+		if (n > 4 || !p[n - 1]) {
+			p++;
+			continue;
+		}
+		buf_add(&b, p, n);
+		p += n;
+	}
+	buf_adds(&b, "");
+	return b.oom ? NULL : b.p ? buf_take(&b) : strdup("");
+}
+
+/* Whether @tag is what the record has as @recorded: there, and by QEMU, bytes that are not UTF-8 are replaced. */
+static bool same_tag(const char *recorded, const char *tag)
+{
+	auto_free char *a = NULL, *b = NULL;
+
+	if (!strcmp(recorded, tag))
+		return true;
+	if (text_is_utf8(tag) || !strstr(recorded, UNSAID))
+		return false;
+	a = said_of(recorded);
+	b = said_of(tag);
+	return a && b && !strcmp(a, b);
+}
+
 /* Whether a snapshot on record accounts for @tag on @disk. */
 static bool on_record(const struct record *r, size_t n, const char *disk, const char *tag)
 {
 	for (size_t i = 0; i < n; i++)
 		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
-			if (!strcmp(r->snaps[i]->disks[j].disk, disk) && !strcmp(r->snaps[i]->disks[j].tag, tag))
+			if (!strcmp(r->snaps[i]->disks[j].disk, disk) && same_tag(r->snaps[i]->disks[j].tag, tag))
 				return true;
 	return false;
 }

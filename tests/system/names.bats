@@ -138,3 +138,17 @@ teardown() {
 	fermata snapshot-delete v fermata-old
 	[ "$(fermata snapshot-list v --name | tr -d '\n')" = fermatamy-fermata-1 ]
 }
+
+@test "names: a foreign tag that is not UTF-8 is one snapshot, off and running, however often it is looked at" {
+	local n
+	qemu-img create -q -f qcow2 v.qcow2 16M
+	plain_vm v "$PWD/v.qcow2"
+	qemu-img snapshot -c "$(printf 'a\377b')" v.qcow2
+	for n in 1 2; do
+		fermata snapshot-create-as v "off$n"
+		fermata start v --paused
+		fermata snapshot-create-as v "on$n"
+		fermata destroy v
+	done
+	[ "$(fermata snapshot-list v --name | wc -l)" = 5 ]
+}

@@ -271,6 +271,9 @@ int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, stru
 
 bool fermata_managed(const struct fermata_vm *vm); /* whether there is a managed save */
 
+/* 0 unless @image, by whatever name, is a disk of a VM with a managed save, which a change would spoil. -EBUSY names both. */
+int fermata_image_unsaved(struct fermata *f, const char *image, struct err *e) MUST_CHECK;
+
 /* Drop it. @aside: and those that were set aside. */
 int fermata_managed_remove(struct fermata_vm *vm, bool aside, struct err *e) MUST_CHECK;
 

@@ -34,6 +34,9 @@ int img_prealloc(const char *s, enum qcow2_prealloc *out, struct err *e) MUST_CH
  */
 int img_snap_find(const struct image *img, const char *which, int *snap, uint64_t *size, struct err *e) MUST_CHECK;
 
+/* -EBUSY: a VM with a managed save needs @path as it is. Asked before any change. */
+int img_unsaved(const char *path, struct err *e) MUST_CHECK;
+
 /* Open one image for a change. Raw images pass only if @raw. */
 int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e) MUST_CHECK;
 

@@ -102,7 +102,7 @@ static int check(struct qcow2 *q, unsigned fix, bool json, struct qcow2_check *c
 
 static int open_it(const char *path, bool write, struct image **img, struct err *e)
 {
-	if (image_open(path, format, QCOW2_CHECK | (write ? QCOW2_RW : 0) | (share ? QCOW2_SHARE : 0), img, e) < 0)
+	if ((write && img_unsaved(path, e) < 0) || image_open(path, format, QCOW2_CHECK | (write ? QCOW2_RW : 0) | (share ? QCOW2_SHARE : 0), img, e) < 0)
 		return e->code;
 	return (*img)->q ? 0 : err_set(e, ERR_EXIT(CHECK_UNSUPPORTED), "this image format does not support checks");
 }

@@ -106,7 +106,7 @@ static int to_raw(struct image *from, int snap, uint64_t size, const char *path,
 		return err_set(e, ERR_USAGE, "-S takes multiples of 512, 2M at most");
 	to.all = !unit;
 	to.unit = unit ? unit : CHUNK;
-	if (image_open(path, "raw", QCOW2_RW, &img, e) < 0)
+	if (img_unsaved(path, e) < 0 || image_open(path, "raw", QCOW2_RW, &img, e) < 0)
 		return e->code;
 	to.raw = img->dev;
 	to.old = img->dev->fixed;
@@ -119,7 +119,7 @@ static int to_qcow2(struct image *from, int snap, uint64_t size, const char *pat
 	struct qcow2_info i;
 	struct sink to = { 0 };
 
-	if (image_open(path, "qcow2", QCOW2_RW, &img, e) < 0)
+	if (img_unsaved(path, e) < 0 || image_open(path, "qcow2", QCOW2_RW, &img, e) < 0)
 		return e->code;
 	qcow2_get_info(img->q, &i);
 	to.unit = 1u << i.cluster_bits;

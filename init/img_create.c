@@ -96,6 +96,8 @@ int img_create_file(const char *path, const char *fmt, const struct img_opts *o,
 	bool old = file_exists(path), old_data = !c->data_file || file_exists(c->data_file);
 	struct qcow2_create whole = *c;
 
+	if (img_unsaved(path, e) < 0)
+		return e->code;
 	if (!silent)
 		print_formatting(path, fmt, o, c);
 	whole.size = (c->size + 511) & ~511ull;

@@ -1,4 +1,5 @@
 #include "init/img.h"
+#include "init/vm.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -67,9 +68,18 @@ int img_prealloc(const char *s, enum qcow2_prealloc *out, struct err *e)
 	return err_set(e, ERR_USAGE, "invalid preallocation mode '%s': it is off, metadata, falloc or full", s);
 }
 
+int img_unsaved(const char *path, struct err *e)
+{
+	auto_host struct fermata *host = NULL;
+
+	if (!CONFIG_MEMORY)
+		return 0;
+	return host_get(&host, e) < 0 ? e->code : fermata_image_unsaved(host, path, e);
+}
+
 int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e)
 {
-	if (image_open(path, format, QCOW2_RW, out, e) < 0)
+	if (img_unsaved(path, e) < 0 || image_open(path, format, QCOW2_RW, out, e) < 0)
 		return e->code;
 	if ((*out)->q || raw)
 		return 0;

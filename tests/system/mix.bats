@@ -416,3 +416,27 @@ tags_of() {
 	qemu-img snapshot -c more a.qcow2
 	fermata snapshot-verify d more
 }
+
+# ---- images of a VM with a managed save -----------------------------------------------------------------------
+
+@test "img: a disk of a VM with a managed save is not changed, under whatever name" {
+	ln v.qcow2 linked
+	qemu-img create -q -f qcow2 other.qcow2 64M
+	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 over.qcow2
+	fermata start v --paused
+	fermata managedsave v
+	cp v.qcow2 before
+	for command in "snapshot -c k v.qcow2" "snapshot -c k linked" "resize v.qcow2 +1M" "check -r all v.qcow2" "commit over.qcow2" \
+		"amend -o compat=0.10 v.qcow2" "rebase -u -b other.qcow2 -F qcow2 v.qcow2" "create -f qcow2 v.qcow2 1M" \
+		"convert -O qcow2 other.qcow2 v.qcow2" "bitmap --add v.qcow2 b"; do
+		not fermata img $command 2>"$FERMATA_ROOT/said"
+		grep -q "it is disk vda of VM 'v', which has a managed save" "$FERMATA_ROOT/said"
+	done
+	cmp v.qcow2 before
+	fermata img check v.qcow2
+	fermata img snapshot -c k other.qcow2
+	fermata start v --paused
+	assert_state v paused
+	fermata destroy v
+	fermata img snapshot -c k v.qcow2
+}

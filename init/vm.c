@@ -98,8 +98,8 @@ void call_off_on_signal(void)
 
 	fermata_on_cancel(the_host, &interrupted);
 	for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-		/* What is ignored, by nohup or behind an "&", stays so. */
-		if (sigaction(ends[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+		/* nohup has asked to be spared a hang-up; that a shell ignores SIGINT behind an "&" is no wish of the user's. */
+		if (ends[i] != SIGHUP || (sigaction(ends[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN))
 			sigaction(ends[i], &a, NULL);
 }
 

@@ -119,8 +119,8 @@ flip() {
 	fails 1 "no saved memory" restore /dev/null
 	fails 1 "No such file" restore "$FERMATA_ROOT/nowhere"
 	echo "# a remark" >>"$FERMATA_ROOT/etc/fermata/w.conf"
-	fails 1 "was changed since" restore "$FERMATA_ROOT/good"
 	sed -i 's/^memory .*/memory = 96M/' "$FERMATA_ROOT/etc/fermata/w.conf"
+	fails 1 "memory" restore "$FERMATA_ROOT/good"
 	fails 1 "QEMU ended" restore "$FERMATA_ROOT/good" --force
 	assert_state w "shut off"
 	sed -i 's/^memory .*/memory = 64M/' "$FERMATA_ROOT/etc/fermata/w.conf"

@@ -15,6 +15,11 @@
 #include "lib/err.h"
 #include "lib/own.h"
 
+char *standby_dir(const struct fermata_vm *vm)
+{
+	return str_fmt("%s/standby", vm->run_dir);
+}
+
 char *checkpoint_beside(const struct fermata_vm *vm)
 {
 	return str_fmt("%s/next", vm->run_dir);

@@ -14,11 +14,6 @@
 #include "lib/err.h"
 #include "lib/own.h"
 
-char *standby_dir(const struct fermata_vm *vm)
-{
-	return str_fmt("%s/standby", vm->run_dir);
-}
-
 bool standby_ready(const struct fermata_vm *vm, const struct fermata_snap *s)
 {
 	auto_free char *dir = standby_dir(vm);

@@ -120,7 +120,7 @@ teardown() { root_end; }
 	vm_start w
 	fermata snapshot-create-as w inside
 	fermata snapshot-create-as w outside --disk-only
-	fails 1 "which later snapshots stand on" snapshot-revert w inside
+	fails 1 "snapshot 'outside' froze" snapshot-revert w inside
 	fails 1 "shut the VM down first" snapshot-delete w inside
 	assert_one_instant w
 	fermata destroy w

@@ -6,10 +6,14 @@ teardown() { root_end; }
 
 # No disk has switched, nothing is left of NAME, the guest is as it was
 assert_nothing() {
+	local f
 	not listed w "$1"
 	not is_pending w
-	[ "$(fermata domblklist w | grep -c "[.]$1-")" = 0 ]
-	[ -z "$(ls "$FERMATA_ROOT"/images/*."$1"-* "$FERMATA_ROOT"/*.mem* "$FERMATA_ROOT"/var/lib/fermata/w/*.mem* 2>/dev/null)" ]
+	# After a deletion an overlay of that name may be the disk's: merging into it has moved less.
+	for f in "$FERMATA_ROOT"/images/*."$1"-*; do
+		[ ! -e "$f" ] || { [ -n "${deleted-}" ] && fermata domblklist w | grep -qF "$f"; } || { echo "left: $f"; return 1; }
+	done
+	[ -z "$(ls "$FERMATA_ROOT"/*.mem* "$FERMATA_ROOT"/var/lib/fermata/w/*.mem* 2>/dev/null)" ]
 	fermata qemu-monitor-command w '{"execute":"query-named-block-nodes","arguments":{"flat":true}}' |
 		grep -o '"vd[a-z][.][0-9]*"' | sort -u | wc -l >"$FERMATA_ROOT/nodes"
 	[ "$(cat "$FERMATA_ROOT/nodes")" = "${2:-2}" ] || { cat "$FERMATA_ROOT/nodes"; return 1; }
@@ -162,6 +166,7 @@ flip() {
 				[ -s "$FERMATA_ROOT/k.mem" ]
 				fermata save-image-info "$FERMATA_ROOT/k.mem" >/dev/null
 				fermata snapshot-delete w k
+				deleted=yes
 				[ ! -e "$FERMATA_ROOT/k.mem" ]
 			fi
 			assert_nothing k 2
@@ -187,6 +192,7 @@ flip() {
 			fermata save-image-info "$FERMATA_ROOT/k.mem" >/dev/null
 			[ "$(fermata domblklist w | grep -c '[.]k-')" = 2 ]
 			fermata snapshot-delete w k
+			deleted=yes
 			echo "cut at $i of $total: whole"
 		else
 			echo "cut at $i of $total: nothing"

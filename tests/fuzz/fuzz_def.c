@@ -69,7 +69,7 @@ static void check_argv(const struct def *d)
 	struct err e;
 
 	for (size_t i = 0; i < d->n_disks; i++) {
-		layers[i] = (struct kvm_layer){ d->disks[i].file, d->disks[i].format };
+		layers[i] = (struct kvm_layer){ .file = d->disks[i].file, .format = d->disks[i].format };
 		chains[i] = (struct kvm_chain){ d->disks[i].name, &layers[i], 1 };
 	}
 	if (kvm_argv(&s, &a, &accel, notice, sizeof notice, &e) < 0) {

@@ -55,7 +55,7 @@ assert_nothing() {
 	[ -z "$(ls -A "$(state_files)" | grep -v '^state.json$' | grep "^$1-")" ]
 	[ -z "$(ls "$FERMATA_ROOT"/images | grep "[.]$1-")" ]
 	[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
-	[ -z "$(ls "$FERMATA_ROOT/run/fermata/w" | grep devices)" ]
+	[ -z "$(ls "$FERMATA_ROOT/run/fermata/w" | grep -vx devices | grep devices)" ]
 }
 
 @test "copied: on record and whole; gone back to again and again, running and off; never changed by it" {

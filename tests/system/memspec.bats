@@ -304,7 +304,8 @@ assert_present() {
 	done
 	mv "$FERMATA_ROOT/good" "$FERMATA_ROOT/k1.mem"
 	sed -i 's/^memory .*/memory = 96M/' "$FERMATA_ROOT/etc/fermata/w.conf"
-	fails 1 "the present guest runs on" snapshot-revert w k1
+	fails 1 "memory" snapshot-revert w k1
+	fails 1 "the present guest runs on" snapshot-revert w k1 --force
 	sed -i 's/^memory .*/memory = 64M/' "$FERMATA_ROOT/etc/fermata/w.conf"
 	base=$(images w | head -n 1)
 	chmod 0 "$base"

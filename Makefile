@@ -28,8 +28,9 @@ SYSCONFDIR ?=
 
 # ---- configuration: Kconfig, read by awk alone --------------------------------------------------------------
 # $(1): the configuration so far, or nothing; $(2): "config" or "header"; $(3): 1 turns every bool off that is not set
-kconf = awk -v old='$(1)' -v out='$(2)' -v none='$(3)' -v set='$(if $(SYSCONFDIR),CONF_DIR="$(SYSCONFDIR)/fermata")' \
-	-f configs/kconfig.awk Kconfig
+kconf = awk -v old='$(1)' -v out='$(2)' -v none='$(3)' -v set='$(4)' -f configs/kconfig.awk Kconfig
+# Of one build only: the configuration does not keep what make was given on its command line.
+given := $(if $(SYSCONFDIR),CONF_DIR="$(SYSCONFDIR)/fermata")
 # Written by what $(1) prints; left alone where that is what is there.
 write = mkdir -p $(@D); { $(1); } > $@.new || { rm -f $@.new; exit 1; }; \
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
@@ -57,7 +58,7 @@ $(KCONFIG_CONFIG):
 $(O)/config.mk: $(KCONFIG_CONFIG) Kconfig configs/kconfig.awk
 	@mkdir -p $(@D); $(call kconf,$(KCONFIG_CONFIG),config,) > $@.new && mv $@.new $@
 $(O)/autoconf.h: $(KCONFIG_CONFIG) FORCE
-	@$(call write,$(call kconf,$(KCONFIG_CONFIG),header,))
+	@$(call write,$(call kconf,$(KCONFIG_CONFIG),header,,$(given)))
 endif
 
 # ---- toolchain ----------------------------------------------------------------------------------------------

@@ -164,6 +164,7 @@ static int run(int argc, char **argv, struct err *e)
 		img_snap_find(from, snapshot, &snap, &size, e) < 0)
 		return e->code;
 	c.size = size;
+	c.whole = true;
 	if (img_create_file(argv[1], out_format, &o, &c, true, e) < 0)
 		return e->code;
 	rc = raw ? to_raw(from, snap, size, argv[1], e) : to_qcow2(from, snap, size, argv[1], e);

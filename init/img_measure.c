@@ -76,14 +76,17 @@ static int measure(struct image *img, int snap, uint64_t len, const struct qcow2
 	uint64_t cluster = 1ull << c->cluster_bits, data = 0;
 	struct qcow2_create shape;
 
-	/* As qemu-img counts, whatever else the options say: a data file is not looked at, and version 2 is no obstacle. */
+	/*
+	 * As qemu-img counts, whatever else the options say: a data file is not looked at, and version 2 is no obstacle. But where
+	 * only metadata is preallocated the file is as long as with all of it, and qemu-img's number is too small for what it makes.
+	 */
 	shape = (struct qcow2_create){ .size = round_up(len, cluster), .cluster_bits = c->cluster_bits, .refcount_bits = c->refcount_bits,
 		.ext_l2 = c->ext_l2 };
 	if (qcow2_full_size(&shape, &r->full, e) < 0)
 		return e->code;
 	if (img && !c->backing && count_data(img, snap, len, cluster, &data, e) < 0)
 		return e->code;
-	if ((img && c->backing) || c->prealloc >= QCOW2_PREALLOC_FALLOC)
+	if ((img && c->backing) || c->prealloc != QCOW2_PREALLOC_OFF)
 		data = shape.size;
 	r->required = r->full - shape.size + data;
 	if (img && img->q) {

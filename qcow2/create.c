@@ -90,6 +90,24 @@ static void lay_out(struct qcow2 *q, const struct qcow2_create *o, struct layout
 	} while (was != l->total);
 }
 
+/* A refcount table that is long enough for all of the disk, as far as the limit lets it. */
+static void make_room(struct qcow2 *q, const struct qcow2_create *o, struct layout *l)
+{
+	struct qcow2_create full = *o;
+	struct layout all;
+	uint64_t was = l->n_rt, max = MAX_RT_BYTES >> q->h.cluster_bits, per = refs_per_block(q);
+
+	full.prealloc = QCOW2_PREALLOC_METADATA;
+	lay_out(q, &full, &all);
+	l->n_rt = all.n_rt < max ? all.n_rt : max;
+	l->total += l->n_rt - was;
+	/* What the longer table takes is counted, and so are the blocks for that. */
+	while (l->n_blocks * per < l->total) {
+		l->n_blocks++;
+		l->total++;
+	}
+}
+
 static int plan(struct qcow2 *q, const struct qcow2_create *o, struct layout *l, struct err *e)
 {
 	if (check_options(o, e) < 0)
@@ -99,6 +117,8 @@ static int plan(struct qcow2 *q, const struct qcow2_create *o, struct layout *l,
 	q->l2_step = o->ext_l2 ? 16 : 8;
 	q->l2_bits = q->h.cluster_bits - (o->ext_l2 ? 4 : 3);
 	lay_out(q, o, l);
+	if (o->whole && !preallocated(o))
+		make_room(q, o, l);
 	if (l->l1_entries * 8 > MAX_L1_BYTES || l->n_rt << q->h.cluster_bits > MAX_RT_BYTES)
 		return err_set(e, -EFBIG, "a disk of %" PRIu64 " bytes is too large for clusters of %" PRIu64 " bytes", o->size,
 			q->cluster);

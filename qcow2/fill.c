@@ -73,13 +73,22 @@ int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, st
 	return 0;
 }
 
-int qcow2_fill_end(struct qcow2_fill *f, struct err *e)
+/* An image whose refcount table is too short for what it holds now: beside the old tables, as any change. */
+static int commit_moved(struct qcow2_fill *f, struct err *e)
 {
 	struct qcow2 *q = f->q;
 	struct qhdr nh = q->h;
 
-	if (put_l2(f, e) < 0 || tree_put_l1(q, f->l1, nh.l1_size, &nh.l1_off, e) < 0 ||
-		refs_free(q, q->h.l1_off, q->h.l1_size * 8ull, e) < 0 || txn_commit(q, &nh, e) < 0)
+	if (tree_put_l1(q, f->l1, nh.l1_size, &nh.l1_off, e) < 0 || refs_free(q, q->h.l1_off, q->h.l1_size * 8ull, e) < 0)
+		return e->code;
+	return txn_commit(q, &nh, e);
+}
+
+int qcow2_fill_end(struct qcow2_fill *f, struct err *e)
+{
+	struct qcow2 *q = f->q;
+
+	if (put_l2(f, e) < 0 || (txn_fits_fresh(q) ? txn_commit_fresh(q, f->l1, e) : commit_moved(f, e)) < 0)
 		return qcow2_fill_abort(f, e);
 	free(q->l1);
 	q->l1 = take_ptr(&f->l1);

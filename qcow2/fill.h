@@ -1,4 +1,4 @@
-/* Filling a new image front to back, in one commit. */
+/* Filling a new image front to back. */
 #ifndef QCOW2_FILL_H
 #define QCOW2_FILL_H
 
@@ -15,7 +15,11 @@ int qcow2_fill_begin(struct qcow2 *q, struct qcow2_fill **out, struct err *e) MU
 /* The content of guest cluster @index; each one above the one before. Clusters that are left out read as zeros. */
 int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, struct err *e) MUST_CHECK;
 
-/* Commit point: until this returns 0 the image is empty. */
+/*
+ * Until this is called the image is empty. Where the refcount table is long enough (qcow2_create's "whole"), all of it is
+ * written where it is, and the commit point is each sector of the L1 table for itself: a cut leaves parts of the disk and
+ * leaks. Else tables move, and the commit point is the header's first sector.
+ */
 int qcow2_fill_end(struct qcow2_fill *f, struct err *e) MUST_CHECK;
 
 /* Give up: the image stays empty. Returns e->code. */

@@ -317,6 +317,15 @@ int txn_publish_head(struct qcow2 *q, struct head *hd, struct err *e) MUST_CHECK
 /* The same with extensions and backing name: @hd as for head_switch(), which makes the commit. */
 int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e) MUST_CHECK;
 
+/*
+ * The commit of an image that was empty, of which nothing is to move, so that it gets no larger than it has to be: changed
+ * refcount blocks, a flush, the refcount table, a flush, then @l1, all where they are. Commit point: every sector of the
+ * L1 table for itself, so a cut leaves parts of the disk, and what the others have taken leaks. The refcount table has to
+ * be long enough: txn_fits_fresh().
+ */
+int txn_commit_fresh(struct qcow2 *q, const uint64_t *l1, struct err *e) MUST_CHECK;
+bool txn_fits_fresh(const struct qcow2 *q);
+
 /* A head that changes nothing yet: the header, extensions (@ext: room for MAX_EXT) and name as they are. */
 void txn_head(const struct qcow2 *q, struct head *hd, struct qext *ext);
 

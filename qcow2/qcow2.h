@@ -225,6 +225,7 @@ struct qcow2_create {
 	unsigned refcount_bits; /* a power of two, 1 to 64; 0: 16 */
 	unsigned compression;   /* 0 zlib, 1 zstd */
 	bool lazy_refcounts, ext_l2, data_file_raw;
+	bool whole;             /* its refcount table is long enough for all of the disk: what fills it moves nothing */
 	enum qcow2_prealloc prealloc;
 	const char *backing, *backing_fmt; /* recorded as they are, not opened */
 	const char *data_file;  /* recorded, not made: dev_open() and dev_truncate() it before */

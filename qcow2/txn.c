@@ -237,6 +237,68 @@ int txn_commit_head(struct qcow2 *q, struct head *hd, struct err *e)
 	return commit_tables(q, &hd->h, e) < 0 ? e->code : txn_publish_head(q, hd, e);
 }
 
+/* ---- a fresh image: nothing is shared, nothing moves ---- */
+
+/* Places for the blocks that have none; each takes a cluster, maybe out of another new block. */
+static int place_new_blocks(struct qcow2 *q, bool *any, struct err *e)
+{
+	bool again = true;
+
+	*any = false;
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < q->refs.n; i++) {
+			uint64_t new;
+
+			if (!q->refs.blk[i].dirty || q->refs.table[i])
+				continue;
+			if (refs_alloc(q, 1, &new, e) < 0)
+				return e->code;
+			q->refs.table[i] = new;
+			again = *any = true;
+		}
+	}
+	return 0;
+}
+
+bool txn_fits_fresh(const struct qcow2 *q)
+{
+	uint64_t per = refs_per_block(q), end = q->refs.hint + 1, n = q->refs.n;
+
+	/* Blocks of blocks: what a block counts takes at most one block more for each block's worth of blocks. */
+	end += end / per + 2;
+	return n == q->h.rt_clusters * (q->cluster / 8) && end / per < n;
+}
+
+static int write_fresh(struct qcow2 *q, const uint64_t *l1, bool table, struct err *e)
+{
+	for (size_t i = 0; i < q->refs.n; i++)
+		if (q->refs.blk[i].dirty && txn_write(q, q->refs.table[i], q->refs.blk[i].data, q->cluster, e) < 0)
+			return e->code;
+	if (txn_write_done(q, e) < 0 || txn_barrier(q, e) < 0)
+		return e->code;
+	if (table && (txn_write_table(q, q->h.rt_off, q->refs.table, q->refs.n, e) < 0 || txn_write_done(q, e) < 0 ||
+		txn_barrier(q, e) < 0))
+		return e->code;
+	if (q->h.l1_size && txn_write_table(q, q->h.l1_off, l1, q->h.l1_size, e) < 0)
+		return e->code;
+	return txn_write_done(q, e) < 0 ? e->code : txn_barrier(q, e);
+}
+
+int txn_commit_fresh(struct qcow2 *q, const uint64_t *l1, struct err *e)
+{
+	bool table;
+
+	if (place_new_blocks(q, &table, e) < 0)
+		return e->code;
+	q->lost = true; /* in place from here on: the file may not be cut back any more */
+	if (write_fresh(q, l1, table, e) < 0)
+		return err_also(e, "the image may be filled, in part, or empty");
+	q->lost = false;
+	unpin(q);
+	return 0;
+}
+
 void txn_head(const struct qcow2 *q, struct head *hd, struct qext *ext)
 {
 	memcpy(ext, q->ext, q->n_ext * sizeof *ext);

@@ -88,7 +88,7 @@ prepare() {
 		same measure --size $o
 	done
 	same measure -O qcow2 -l s1 v2.qcow2
-	for o in backing_file=m.raw backing_file=m.raw,backing_fmt=raw data_file=x data_file=x,data_file_raw=on preallocation=metadata; do
+	for o in backing_file=m.raw backing_file=m.raw,backing_fmt=raw data_file=x data_file=x,data_file_raw=on preallocation=falloc; do
 		same measure -O qcow2 -o $o --size 1G
 		same measure -O qcow2 -o $o m.qcow2
 	done
@@ -100,6 +100,24 @@ prepare() {
 	same measure -O qcow2 --size 7E
 	same measure -O qcow2 -o cluster_size=512 --size 1T
 	same measure -O qcow2 -o extended_l2=on,cluster_size=4k --size 1G
+}
+
+@test "measure: is enough for what convert makes" {
+	local o n
+	truncate -s 40M r.raw
+	qemu-io -f raw -c "write -q -P 1 0 300k" -c "write -q -P 2 17M 1M" -c "write -q -P 3 39M 1M" r.raw
+	for o in cluster_size=512 cluster_size=512,refcount_bits=64 cluster_size=4k,refcount_bits=1 cluster_size=64k compat=0.10 \
+		compat=0.10,cluster_size=1k cluster_size=2M extended_l2=on,cluster_size=16k lazy_refcounts=on; do
+		img measure -O qcow2 -o $o r.raw >m.txt
+		qemu-img measure -f raw -O qcow2 -o $o r.raw | diff - m.txt
+		img convert -f raw -O qcow2 -o $o r.raw o.qcow2
+		n=$(sed -n 's/^required size: //p' m.txt)
+		[ "$(stat -c %s o.qcow2)" -le "$n" ] || fail "$o: $(stat -c %s o.qcow2) bytes, measured $n"
+		qemu-img check -q o.qcow2
+		qemu-img compare -q r.raw o.qcow2
+	done
+	# The file that qemu-img makes is longer than it has measured.
+	[ "$(img measure -O qcow2 -o preallocation=metadata r.raw | head -1)" = "required size: 42270720" ]
 }
 
 @test "check: sound images" {

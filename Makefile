@@ -164,7 +164,7 @@ lib-y += engine/abandon.o engine/open.o engine/recover.o
 
 # init: the program
 init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o
-init-y += init/cmd_snapshot.o init/spec.o init/cmd_snapshot_list.o init/cmd_xml.o init/cmd_completion.o
+init-y += init/cmd_snapshot.o init/cmd_snapshot_print.o init/spec.o init/cmd_snapshot_list.o init/cmd_xml.o init/cmd_completion.o
 init-y += init/cmd_inspect.o init/cmd_monitor.o init/cmd_host.o init/cmd_block.o init/cmd_chain.o
 init-$(CONFIG_BOOT) += init/cmd_boot.o
 init-$(CONFIG_INIT) += init/cmd_init.o init/guest.o init/log.o init/pid1.o

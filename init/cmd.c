@@ -6,6 +6,8 @@
 #include "lib/buf.h"
 #include "lib/text.h"
 
+struct cli cli = { .root = "", .prefix = "fermata" };
+
 const struct cmd *cmd_find(const struct cmd *const *table, const char *name)
 {
 	for (; *table; table++)
@@ -28,7 +30,7 @@ int cmd_unknown(const struct cmd *const *table, const char *name, struct err *e)
 		}
 	}
 	err_set(e, ERR_USAGE, "there is no command '%s'", name);
-	return best ? err_hint(e, "did you mean '%s'?", best) : err_hint(e, "'%s help' lists them", cmd_prefix());
+	return best ? err_hint(e, "did you mean '%s'?", best) : err_hint(e, "'%s help' lists them", cli.prefix);
 }
 
 static int add_to_list(struct cmd_list *l, const char *shown, const char *value, struct err *e)
@@ -88,7 +90,7 @@ static int unknown_option(const struct cmd *c, const char *arg, struct err *e)
 	}
 	err_set(e, ERR_USAGE, "%s: there is no option '%s'", c->name, arg);
 	return best ? err_hint(e, "did you mean '--%s'?", best) :
-		      err_hint(e, "'%s help %s' lists them", cmd_prefix(), c->name);
+		      err_hint(e, "'%s help %s' lists them", cli.prefix, c->name);
 }
 
 /* Which argument virsh calls @name (of @len letters), or -1. */
@@ -197,7 +199,7 @@ int cmd_parse(const struct cmd *c, int argc, char **argv, char **args, int *n_ar
 			rc = a[1] == '-' ? long_option(c, argc, argv, &i, args, e) : short_options(c, argc, argv, &i, e);
 		}
 		if (rc < 0)
-			return err_hint(e, "usage: %s %s %s", cmd_prefix(), c->name, c->args);
+			return err_hint(e, "usage: %s %s %s", cli.prefix, c->name, c->args);
 	}
 	for (int i = 0; i < c->max; i++)
 		if (args[i])
@@ -205,7 +207,7 @@ int cmd_parse(const struct cmd *c, int argc, char **argv, char **args, int *n_ar
 	for (int i = 0; i < c->min; i++)
 		if (i >= *n_args || !args[i]) {
 			err_set(e, ERR_USAGE, "%s: an argument is missing", c->name);
-			return err_hint(e, "usage: %s %s %s", cmd_prefix(), c->name, c->args);
+			return err_hint(e, "usage: %s %s %s", cli.prefix, c->name, c->args);
 		}
 	return 0;
 }

@@ -54,9 +54,17 @@ struct cmd {
 	int (*run)(int argc, char **argv, struct err *e);
 };
 
-/* Every command, in the order of the help; ends with NULL. */
-extern const struct cmd *const commands[];
-extern const struct cmd *const img_commands[];
+/*
+ * This run of the program, as main() has found it out. The tables are handed on here, so that what is in them can read
+ * them (completion) without calling up.
+ */
+struct cli {
+	const char *root;   /* the directory that --root or FERMATA_ROOT names, or "" for the real places */
+	const char *prefix; /* what help and hints call the program: "fermata", "fermata img" or "qemu-img" */
+	const struct cmd *const *commands;     /* every command, in the order of the help; ends with NULL */
+	const struct cmd *const *img_commands; /* those of `fermata img`; NULL: there are none */
+};
+extern struct cli cli;
 
 /*
  * Take options and arguments apart. @argv[0] is the command's name. @args: out, max entries (or argc when max < 0),
@@ -71,12 +79,6 @@ int cmd_unknown(const struct cmd *const *table, const char *name, struct err *e)
 
 void cmd_print_help(const char *prefix, const struct cmd *c);
 void cmd_print_list(const char *prefix, const struct cmd *const *table);
-
-/* What help and hints call the program: "fermata", "fermata img" or "qemu-img". */
-const char *cmd_prefix(void);
-
-/* The folder that --root or FERMATA_ROOT names, or "" for the real places. */
-const char *cmd_root(void);
 
 /* "human" or "json" of an --output option: true for JSON; ERR_USAGE for anything else. NULL is human. */
 int cmd_output_json(const char *value, bool *json, struct err *e) MUST_CHECK;

@@ -35,16 +35,16 @@ static void put_script(void)
 	     "\t\tesac\n"
 	     "\tdone");
 	printf("\tif [ -z \"$cmd\" ]; then COMPREPLY=($(compgen -W '");
-	put_names(commands);
-	printf("%shelp --root --version' -- \"$cur\")); return; fi\n", CONFIG_IMG ? "img " : "");
+	put_names(cli.commands);
+	printf("%shelp --root --version' -- \"$cur\")); return; fi\n", cli.img_commands ? "img " : "");
 	puts("\tcase \"$cmd\" in");
-	put_options(commands, "");
+	put_options(cli.commands, "");
 	puts("\tesac");
-	if (CONFIG_IMG) {
+	if (cli.img_commands) {
 		printf("\tif [ \"$cmd\" = img ] && [ -z \"$sub\" ]; then COMPREPLY=($(compgen -W '");
-		put_names(img_commands);
+		put_names(cli.img_commands);
 		puts("' -- \"$cur\")); return; fi\n\tif [ \"$cmd\" = img ]; then\n\tcase \"$sub\" in");
-		put_options(img_commands, "");
+		put_options(cli.img_commands, "");
 		puts("\tesac\n\tfi");
 	}
 	puts("\tcase \"$cur\" in\n"

@@ -11,19 +11,9 @@
 #include "lib/say.h"
 #include "lib/text.h"
 
-static const char *root = "";
-static const char *prefix = "fermata"; /* how what runs was called */
+extern const struct cmd *const commands[], *const img_commands[];
+
 static int usage_status = EXIT_USAGE;
-
-const char *cmd_root(void)
-{
-	return root;
-}
-
-const char *cmd_prefix(void)
-{
-	return prefix;
-}
 
 /* The errors of `fermata img` are fermata's, those of a link named qemu-img are qemu-img's: scripts look for the name. */
 static int report(const char *who, const struct err *e)
@@ -51,12 +41,12 @@ static int run_command(const struct cmd *const *table, int argc, char **argv, st
 	if (!c)
 		return cmd_unknown(table, argv[0], e);
 	/* What cannot be said to QEMU, nor on record, is refused before anything is touched. Images alone are known by their bytes. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--") && table == commands; i++)
+	for (int i = 1; i < argc && strcmp(argv[i], "--") && table == cli.commands; i++)
 		if (!text_is_utf8(argv[i]))
 			return err_set(e, ERR_USAGE, "%s: '%s' is not UTF-8", c->name, argv[i]);
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
 		if (!strcmp(argv[i], "--help")) {
-			cmd_print_help(prefix, c);
+			cmd_print_help(cli.prefix, c);
 			return 0;
 		}
 	}
@@ -72,14 +62,14 @@ static int run_command(const struct cmd *const *table, int argc, char **argv, st
 /* From here on it is qemu-img: for its scripts wrong usage is status 1, and 2 of `check` is a corrupt image. */
 static const struct cmd *const *enter_img(const char *called)
 {
-	prefix = called;
+	cli.prefix = called;
 	usage_status = EXIT_FAILED;
-	return img_commands;
+	return cli.img_commands;
 }
 
 static bool is_img(const struct cmd *const *table, const char *word)
 {
-	return CONFIG_IMG && table == commands && !strcmp(word, "img");
+	return CONFIG_IMG && table == cli.commands && !strcmp(word, "img");
 }
 
 static int help(const struct cmd *const *table, int argc, char **argv, struct err *e)
@@ -91,10 +81,10 @@ static int help(const struct cmd *const *table, int argc, char **argv, struct er
 	if (argc > 1 && !c)
 		return cmd_unknown(table, argv[1], e);
 	if (c)
-		cmd_print_help(prefix, c);
+		cmd_print_help(cli.prefix, c);
 	else
-		cmd_print_list(prefix, table);
-	if (!c && CONFIG_IMG && table == img_commands)
+		cmd_print_list(cli.prefix, table);
+	if (!c && CONFIG_IMG && table == cli.img_commands)
 		puts("\nSupported formats: qcow2 raw");
 	return 0;
 }
@@ -102,7 +92,7 @@ static int help(const struct cmd *const *table, int argc, char **argv, struct er
 static int dispatch(const struct cmd *const *table, int argc, char **argv, struct err *e)
 {
 	if (argc < 1) {
-		cmd_print_list(prefix, table);
+		cmd_print_list(cli.prefix, table);
 		return usage_status;
 	}
 	if (!strcmp(argv[0], "help") || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))
@@ -119,11 +109,11 @@ static int global_options(int argc, char **argv, struct err *e)
 
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		if (!strncmp(argv[i], "--root=", 7)) {
-			root = argv[i] + 7;
+			cli.root = argv[i] + 7;
 		} else if (!strcmp(argv[i], "--root")) {
 			if (i + 1 == argc)
 				return err_set(e, ERR_USAGE, "--root needs a folder");
-			root = argv[++i];
+			cli.root = argv[++i];
 		} else {
 			break;
 		}
@@ -159,9 +149,11 @@ int main(int argc, char **argv)
 	int rc = 1, skip = 1;
 
 	open_standard();
+	cli.commands = commands;
+	cli.img_commands = CONFIG_IMG ? img_commands : NULL;
 	name = name ? name + 1 : argc ? argv[0] : "";
 	if (env)
-		root = env;
+		cli.root = env;
 	if (CONFIG_IMG && !strcmp(name, "qemu-img")) {
 		who = name;
 	} else {
@@ -170,9 +162,9 @@ int main(int argc, char **argv)
 	if (rc > 0 && skip < argc && (!strcmp(argv[skip], "--version") || !strcmp(argv[skip], "-V")))
 		rc = put_version(who);
 	else if (CONFIG_INIT && rc > 0 && !strcmp(name, "init") && getpid() == 1)
-		rc = dispatch(commands, 1, (char *[]){ "init", NULL }, &e); /* the words are the kernel's */
+		rc = dispatch(cli.commands, 1, (char *[]){ "init", NULL }, &e); /* the words are the kernel's */
 	else if (rc > 0)
-		rc = dispatch(CONFIG_IMG && who == name ? enter_img(name) : commands, argc - skip, argv + skip, &e);
+		rc = dispatch(CONFIG_IMG && who == name ? enter_img(name) : cli.commands, argc - skip, argv + skip, &e);
 	say_rest();
 	if (rc < 0) {
 		fflush(stdout);

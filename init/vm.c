@@ -33,7 +33,7 @@ static void show_progress(void *ctx, const char *what, uint64_t done, uint64_t t
 int host_get(struct fermata **out, struct err *e)
 {
 	if (!the_host) {
-		if (fermata_open(cmd_root(), &the_host, e) < 0)
+		if (fermata_open(cli.root, &the_host, e) < 0)
 			return e->code;
 		fermata_on_notice(the_host, notice, NULL);
 		fermata_on_progress(the_host, show_progress, NULL);

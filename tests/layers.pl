@@ -27,11 +27,6 @@ my @known = (
 	[qw(qcow2/check.c qcow2/check_bitmap.c qcow2/check_l2.c qcow2/check_refs.c qcow2/repair.c)],
 	[qw(monitor/event.c monitor/job.c monitor/qmp.c)],
 	[qw(kvm/argv.c kvm/argv_disk.c)],
-	[qw(init/cmd.c init/cmd_block.c init/cmd_boot.c init/cmd_chain.c init/cmd_completion.c init/cmd_export.c init/cmd_host.c
-		init/cmd_init.c init/cmd_inspect.c init/cmd_life.c init/cmd_memory.c init/cmd_monitor.c init/cmd_snapshot.c
-		init/cmd_snapshot_list.c init/cmd_xml.c init/img.c init/img_amend.c init/img_bitmap.c init/img_check.c init/img_commit.c
-		init/img_convert.c init/img_create.c init/img_info.c init/img_map.c init/img_measure.c init/img_opts.c init/img_rebase.c
-		init/img_resize.c init/img_snapshot.c init/img_util.c init/main.c init/table.c init/vm.c)],
 );
 
 my %floor;

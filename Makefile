@@ -114,10 +114,11 @@ lib-y += lib/json.o lib/ini.o
 lib-y += qcow2/open.o qcow2/probe.o qcow2/header.o qcow2/lock.o qcow2/snap_table.o qcow2/l2.o qcow2/refs.o qcow2/txn.o
 lib-y += qcow2/tree.o qcow2/snap.o qcow2/map.o qcow2/create.o qcow2/head.o qcow2/amend.o qcow2/bitmap.o qcow2/bitmap_merge.o qcow2/resize.o
 lib-y += qcow2/vmstate.o qcow2/space.o
-lib-y += qcow2/image.o qcow2/inflate.o qcow2/raw.o qcow2/fill.o
-lib-y += qcow2/writer.o qcow2/chain.o
+lib-y += qcow2/inflate.o qcow2/fill.o
 lib-y += qcow2/check.o qcow2/check_l2.o qcow2/check_refs.o qcow2/check_bitmap.o qcow2/cells.o qcow2/finding.o
 lib-y += qcow2/repair.o
+# and images of either format, chains of them
+lib-y += qcow2/image/chain.o qcow2/image/image.o qcow2/image/raw.o qcow2/image/writer.o
 
 # monitor: QMP, HMP, guest agent
 lib-y += monitor/chan.o monitor/msg.o monitor/connect.o monitor/qmp.o monitor/event.o monitor/job.o
@@ -162,18 +163,18 @@ lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
 lib-y += engine/abandon.o engine/open.o engine/recover.o
 
-# init: the program
-init-y += init/main.o init/cmd.o init/table.o init/vm.o init/cmd_life.o
-init-y += init/cmd_snapshot.o init/cmd_snapshot_print.o init/spec.o init/cmd_snapshot_list.o init/cmd_xml.o init/cmd_completion.o
-init-y += init/cmd_inspect.o init/cmd_monitor.o init/cmd_host.o init/cmd_block.o init/cmd_chain.o
-init-$(CONFIG_BOOT) += init/cmd_boot.o
-init-$(CONFIG_INIT) += init/cmd_init.o init/guest.o init/log.o init/pid1.o
-init-$(CONFIG_MEMORY) += init/cmd_memory.o
-init-$(CONFIG_EXPORT) += init/cmd_export.o
-# fermata img
-init-$(CONFIG_IMG) += init/img.o init/img_util.o init/img_opts.o init/img_info.o init/img_create.o init/img_snapshot.o
-init-$(CONFIG_IMG) += init/img_resize.o init/img_amend.o init/img_rebase.o init/img_bitmap.o init/img_measure.o init/img_map.o
-init-$(CONFIG_IMG) += init/img_compare.o init/img_check.o init/img_convert.o init/img_commit.o
+# init: the program, a room a folder (lowest first)
+init-y += init/cli/cmd.o init/cli/vm.o
+init-$(CONFIG_IMG) += init/img/amend.o init/img/bitmap.o init/img/check.o init/img/commands.o init/img/commit.o init/img/compare.o
+init-$(CONFIG_IMG) += init/img/convert.o init/img/create.o init/img/info.o init/img/map.o init/img/measure.o init/img/opts.o
+init-$(CONFIG_IMG) += init/img/rebase.o init/img/resize.o init/img/snapshot.o init/img/util.o
+init-$(CONFIG_INIT) += init/supervisor/guest.o init/supervisor/log.o init/supervisor/pid1.o init/supervisor/supervisor.o
+init-y += init/cmd/blockjob.o init/cmd/completion.o init/cmd/domblkchain.o init/cmd/host_check.o init/cmd/inspect.o init/cmd/life.o
+init-y += init/cmd/monitor.o init/cmd/snapshot.o init/cmd/snapshot_list.o init/cmd/snapshot_print.o init/cmd/snapshot_xml.o init/cmd/spec.o
+init-$(CONFIG_BOOT) += init/cmd/boot.o
+init-$(CONFIG_MEMORY) += init/cmd/memory.o
+init-$(CONFIG_EXPORT) += init/cmd/export.o
+init-y += init/commands.o init/main.o
 
 rooms := lib qcow2 monitor kvm engine init
 lib_objs := $(addprefix $(O)/,$(lib-y))

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "engine/fermata.h"
-#include "init/cmd.h"
+#include "init/cli/cmd.h"
 #include "lib/own.h"
 #include "lib/say.h"
 #include "lib/text.h"

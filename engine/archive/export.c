@@ -19,7 +19,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/own.h"
-#include "qcow2/image.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 /* Where the bytes of a part come from. */

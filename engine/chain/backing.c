@@ -11,7 +11,7 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/own.h"
-#include "qcow2/image.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 /* "nbd:..." and "json:...": a word of letters before a colon, without a slash in it. */

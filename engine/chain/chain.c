@@ -15,7 +15,7 @@
 #include "lib/err.h"
 #include "lib/limits.h"
 #include "lib/own.h"
-#include "qcow2/image.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 #define MAX_LAYERS (MAX_BACKING_DEPTH + 1)

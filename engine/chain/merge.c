@@ -6,8 +6,8 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
-#include "qcow2/chain.h"
-#include "qcow2/image.h"
+#include "qcow2/image/chain.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 static int on_progress(void *ctx, uint64_t done, uint64_t total)

@@ -16,8 +16,8 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
-#include "qcow2/chain.h"
-#include "qcow2/image.h"
+#include "qcow2/image/chain.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 static bool has_inner(const char *file)

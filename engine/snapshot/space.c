@@ -9,8 +9,8 @@
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/vm.h"
 #include "lib/err.h"
-#include "qcow2/chain.h"
-#include "qcow2/image.h"
+#include "qcow2/image/chain.h"
+#include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
 /* What deleting @d would give back: all of an image that nothing stands on, else what others need not take over. */

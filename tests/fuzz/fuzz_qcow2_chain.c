@@ -1,7 +1,7 @@
 /* Commit into an image from anywhere, pull into it, and write parts of it. */
-#include "qcow2/chain.h"
+#include "qcow2/image/chain.h"
+#include "qcow2/image/writer.h"
 #include "qcow2/internal.h"
-#include "qcow2/writer.h"
 #include "tests/fuzz/qcow2.h"
 
 #define N 5120 /* bytes of the other image of the chain */

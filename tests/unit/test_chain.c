@@ -10,9 +10,9 @@
 #include <cmocka.h>
 
 #include "lib/own.h"
-#include "qcow2/chain.h"
+#include "qcow2/image/chain.h"
+#include "qcow2/image/writer.h"
 #include "qcow2/internal.h"
-#include "qcow2/writer.h"
 #include "tests/harness/allocfail.h"
 #include "tests/harness/campaign.h"
 #include "tests/harness/crash.h"

@@ -1,4 +1,4 @@
-/* qcow2/image.c: what is read through a chain is what the independent reader reads, of every kind of cluster. */
+/* qcow2/image/image.c: what is read through a chain is what the independent reader reads, of every kind of cluster. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "qcow2/image.h"
+#include "qcow2/image/image.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/logdev.h"
 #include "tests/harness/mkimg.h"

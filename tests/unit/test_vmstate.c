@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "qcow2/image.h"
+#include "qcow2/image/image.h"
 #include "qcow2/internal.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/judge.h"

@@ -1,0 +1,59 @@
+/* img commit */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "init/img/img.h"
+
+static const char *format, *base_name, *cache, *rate;
+static bool keep, quiet, progressing;
+static const struct opt opts[] = {
+	OPT_FORMAT(format),
+	{ 'b', "base", "FILE", "commit down to this one of the backing files; implies -d", OPT_STR(&base_name) },
+	{ 'd', "keep", NULL, "do not empty the image afterwards", OPT_FLAG(&keep) },
+	OPT_QUIET(quiet),
+	OPT_BAR(progressing),
+	OPT_CACHE(cache),
+	{ 'r', "rate-limit", "RATE", "taken, and means nothing here", OPT_STR(&rate) },
+	{ 0 }
+};
+
+/* The image below @top that @name means: as the chain names it, or the same file. */
+static struct image *find(struct image *top, const char *name)
+{
+	struct stat want, st;
+	bool there = !stat(name, &want);
+
+	for (struct image *i = top->backing; i; i = i->backing)
+		if (!strcmp(i->path, name) || (there && !fstat(dev_fd(i->dev), &st) && st.st_dev == want.st_dev && st.st_ino == want.st_ino))
+			return i;
+	return NULL;
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+	auto_image struct image *top = NULL;
+	struct chain_job job = img_job(progressing);
+	struct image *base;
+
+	(void)argc;
+	if (image_open_chain(argv[0], format, 0, &top, e) < 0)
+		return e->code;
+	base = base_name ? find(top, base_name) : top->backing;
+	if (!base)
+		return base_name ? err_set(e, -ENOENT, "did not find '%s' in the backing chain of '%s'", base_name, argv[0])
+				 : err_set(e, -EINVAL, "%s: the image has no backing file", argv[0]);
+	if (img_unsaved(base->path, e) < 0 || (!keep && !base_name && img_unsaved(argv[0], e) < 0) || image_reopen_rw(base, e) < 0 || chain_commit(top, base, &job, e) < 0)
+		return e->code;
+	/* Only after the base has it all. */
+	if (!keep && !base_name && (image_reopen_rw(top, e) < 0 || qcow2_make_empty(top->q, e) < 0))
+		return err_at(e, "%s is committed, but not emptied", argv[0]);
+	if (progressing)
+		putchar('\n');
+	if (!quiet)
+		puts("Image committed.");
+	return 0;
+}
+
+const struct cmd cmd_img_commit = { "commit", "[-d] [-b BASE] FILE", NULL, "write an image into its backing file", NULL, opts, 1, 1,
+	run };

@@ -1,0 +1,69 @@
+/* img rebase */
+#include <stdio.h>
+#include <string.h>
+
+#include "init/img/img.h"
+#include "lib/own.h"
+
+static const char *format, *backing, *backing_fmt, *cache, *source_cache;
+static bool unsafe, quiet, progressing;
+static const struct opt opts[] = {
+	{ 'u', "unsafe", NULL, "only record the name: the content is the same, you say", OPT_FLAG(&unsafe) },
+	{ 'b', "backing", "FILE", "the new backing file; \"\": none", OPT_STR(&backing) },
+	{ 'F', "backing-format", "FMT", "its format", OPT_STR(&backing_fmt) },
+	OPT_FORMAT(format),
+	OPT_QUIET(quiet),
+	OPT_BAR(progressing),
+	OPT_CACHE(cache),
+	{ 'T', "source-cache", "MODE", "taken, and means nothing here", OPT_STR(&source_cache) },
+	{ 0 }
+};
+
+static int record(const char *path, const char *to, struct err *e)
+{
+	auto_image struct image *img = NULL;
+	auto_free char *file = to ? image_backing_path(path, to) : NULL;
+
+	/* QEMU takes this, and never comes to an end when it opens the chain. */
+	if (file && !strcmp(file, path))
+		return err_set(e, ERR_USAGE, "%s: the image would be its own backing file", path);
+	if (img_open_rw(path, format, false, &img, e) < 0)
+		return e->code;
+	return qcow2_set_backing(img->q, to, to ? backing_fmt : NULL, e) < 0 ?
+		err_at(e, "could not change the backing file to '%s'", to ? to : "") : 0;
+}
+
+/* Both chains have to be there, to copy what differs. */
+static int copy(const char *path, const char *to, struct err *e)
+{
+	auto_image struct image *img = NULL, *below = NULL;
+	auto_free char *file = to ? image_backing_path(path, to) : NULL;
+	struct chain_job job = img_job(progressing);
+
+	if (to && !file)
+		return err_nomem(e, "rebase an image");
+	if (img_unsaved(path, e) < 0 || image_open_chain(path, format, 0, &img, e) < 0 || (to && image_open_chain(file, backing_fmt, 0, &below, e) < 0) ||
+		image_reopen_rw(img, e) < 0 || chain_rebase(img, below, to, to ? backing_fmt : NULL, &job, e) < 0)
+		return e->code;
+	if (progressing)
+		putchar('\n');
+	return 0;
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+	const char *to = backing && *backing ? backing : NULL;
+
+	(void)argc;
+	if (backing_fmt && strcmp(backing_fmt, "qcow2") && strcmp(backing_fmt, "raw"))
+		return err_set(e, ERR_USAGE, "invalid format name '%s': qcow2 and raw are known", backing_fmt);
+	/* Nothing given is not the empty name, which copies the whole chain into the image. */
+	if (!backing && !unsafe)
+		return err_set(e, ERR_USAGE, "must specify backing file (-b) or use unsafe mode (-u)");
+	if (to && !backing_fmt)
+		return err_set(e, ERR_USAGE, "could not change the backing file to '%s': backing format must be specified (-F)", to);
+	return unsafe ? record(argv[0], to, e) : copy(argv[0], to, e);
+}
+
+const struct cmd cmd_img_rebase = { "rebase", "[-u] -b FILE [-F FMT] FILE", NULL, "give an image another backing file", NULL, opts,
+	1, 1, run };

@@ -1,0 +1,139 @@
+#include "init/cli/vm.h"
+#include "init/img/img.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/buf.h"
+#include "lib/clock.h"
+#include "lib/text.h"
+
+static void print_snap(const struct qcow2_snap *s)
+{
+	char size[TEXT_SIZE_MAX], date[CLOCK_DATE_MAX], clock[32], icount[24] = "";
+	uint64_t secs = s->vm_clock_ns / 1000000000;
+
+	text_fmt_size(s->vm_state_size, size);
+	clock_fmt_date(s->date_s, date);
+	date[strlen("2026-11-21 00:36:12")] = '\0'; /* qemu-img leaves the zone out */
+	snprintf(clock, sizeof clock, "%02d:%02d:%02d.%03d", (int)(secs / 3600), (int)(secs / 60 % 60), (int)(secs % 60),
+		(int)(s->vm_clock_ns / 1000000 % 1000));
+	if (s->icount != QCOW2_NO_ICOUNT)
+		snprintf(icount, sizeof icount, "%" PRId64, (int64_t)s->icount);
+	printf("%-9s %-16s %8s%20s%13s%11s\n", cmd_shown(s->id), cmd_shown(s->name), size, date, clock, icount);
+}
+
+void img_print_snaps(const struct qcow2 *q)
+{
+	unsigned n;
+	const struct qcow2_snap *s = qcow2_snaps(q, &n);
+
+	if (!n)
+		return;
+	printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+	for (unsigned i = 0; i < n; i++)
+		print_snap(&s[i]);
+}
+
+int img_print_json(struct buf *b, struct err *e)
+{
+	if (buf_check(b, "print the result", e) < 0)
+		return e->code;
+	puts(b->p);
+	return 0;
+}
+
+int img_size(const char *s, uint64_t *out, struct err *e)
+{
+	if (text_size(s, 1, "image size", out, e) < 0) {
+		e->code = ERR_USAGE;
+		return ERR_USAGE;
+	}
+	if (*out > INT64_MAX)
+		return err_set(e, ERR_USAGE, "image size '%s' is not between 0 and %" PRId64, s, INT64_MAX);
+	return 0;
+}
+
+int img_prealloc(const char *s, enum qcow2_prealloc *out, struct err *e)
+{
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
+
+	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (!strcmp(s, names[i])) {
+			*out = (enum qcow2_prealloc)i;
+			return 0;
+		}
+	return err_set(e, ERR_USAGE, "invalid preallocation mode '%s': it is off, metadata, falloc or full", s);
+}
+
+int img_unsaved(const char *path, struct err *e)
+{
+	auto_host struct fermata *host = NULL;
+
+	if (!CONFIG_MEMORY)
+		return 0;
+	return host_get(&host, e) < 0 ? e->code : fermata_image_unsaved(host, path, e);
+}
+
+int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e)
+{
+	if (img_unsaved(path, e) < 0 || image_open(path, format, QCOW2_RW, out, e) < 0)
+		return e->code;
+	if ((*out)->q || raw)
+		return 0;
+	image_close(*out);
+	*out = NULL;
+	return err_set(e, -EOPNOTSUPP, "%s: raw images do not support this operation", path);
+}
+
+/* "snapshot.id=1,snapshot.name=k1": both have to fit when both are given. */
+static int find_by_both(const struct qcow2 *q, const char *which)
+{
+	unsigned n;
+	const struct qcow2_snap *s = qcow2_snaps(q, &n);
+	static const char id_is[] = "snapshot.id=", name_is[] = "snapshot.name=";
+	const char *id = strstr(which, id_is), *name = strstr(which, name_is);
+
+	for (unsigned i = 0; i < n; i++) {
+		const char *a = id ? id + sizeof id_is - 1 : NULL, *b = name ? name + sizeof name_is - 1 : NULL;
+
+		if ((!a || (strcspn(a, ",") == strlen(s[i].id) && !strncmp(a, s[i].id, strlen(s[i].id)))) &&
+			(!b || (strcspn(b, ",") == strlen(s[i].name) && !strncmp(b, s[i].name, strlen(s[i].name)))))
+			return (int)i;
+	}
+	return -1;
+}
+
+int img_snap_find(const struct image *img, const char *which, int *snap, uint64_t *size, struct err *e)
+{
+	unsigned n;
+
+	*snap = -1;
+	*size = img->size;
+	if (!which)
+		return 0;
+	if (!img->q)
+		return err_set(e, -EOPNOTSUPP, "%s: raw images have no snapshots", img->path);
+	*snap = str_starts(which, "snapshot.") ? find_by_both(img->q, which) : qcow2_snap_find(img->q, which, QCOW2_BY_EITHER);
+	if (*snap < 0)
+		return err_set(e, -ENOENT, "%s: there is no snapshot '%s'", img->path, which);
+	*size = qcow2_snaps(img->q, &n)[*snap].disk_size & ~511ull;
+	return 0;
+}
+
+static int show(void *ctx, uint64_t done, uint64_t total)
+{
+	char percent[TEXT_SIZE_MAX];
+
+	(void)ctx;
+	printf("    (%s/100%%)\r", text_percent(done, total, percent));
+	fflush(stdout);
+	return 0;
+}
+
+struct chain_job img_job(bool progress)
+{
+	return (struct chain_job){ .progress = progress ? show : NULL };
+}

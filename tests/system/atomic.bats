@@ -112,12 +112,13 @@ file_under() {
 	for d in $which; do
 		assert_one_instant w
 		# The write after the next allocation: a snapshot's table. The guest's writes wait meanwhile, and need none.
-		qmp '{"execute":"blockdev-add","arguments":{"driver":"blkdebug","node-name":"bad","image":"'"$d.1.file"'",
+		# A node of that name belongs to the disk; another would be one that no [disk] has.
+		qmp '{"execute":"blockdev-add","arguments":{"driver":"blkdebug","node-name":"'"$d.bad"'","image":"'"$d.1.file"'",
 			"inject-error":[{"event":"cluster_alloc","iotype":"write","errno":5,"once":true}]}}'
-		file_under "$d" bad
+		file_under "$d" "$d.bad"
 		all_or_none "Input/output error" --diskspec "$d,snapshot=internal"
 		file_under "$d" "$d.1.file"
-		qmp '{"execute":"blockdev-del","arguments":{"node-name":"bad"}}'
+		qmp '{"execute":"blockdev-del","arguments":{"node-name":"'"$d.bad"'"}}'
 	done
 	fermata snapshot-create-as w k --disk-only --diskspec vdd,snapshot=internal
 	assert_one_instant w

@@ -114,7 +114,7 @@ lib-y += lib/json.o lib/ini.o
 lib-y += qcow2/open.o qcow2/probe.o qcow2/header.o qcow2/lock.o qcow2/snap_table.o qcow2/l2.o qcow2/refs.o qcow2/txn.o
 lib-y += qcow2/tree.o qcow2/snap.o qcow2/map.o qcow2/create.o qcow2/head.o qcow2/amend.o qcow2/bitmap.o qcow2/bitmap_merge.o qcow2/resize.o
 lib-y += qcow2/vmstate.o qcow2/space.o
-lib-y += qcow2/inflate.o qcow2/fill.o
+lib-y += qcow2/inflate.o qcow2/zstd.o qcow2/zstd_table.o qcow2/xxh64.o qcow2/fill.o
 lib-y += qcow2/check.o qcow2/check_l2.o qcow2/check_refs.o qcow2/check_bitmap.o qcow2/cells.o qcow2/finding.o
 lib-y += qcow2/repair.o
 # and images of either format, chains of them

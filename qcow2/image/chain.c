@@ -103,8 +103,6 @@ static int count(struct op *o, const struct image_run *run, enum what what, stru
 {
 	uint64_t left = run->goff < o->target->size ? o->target->size - run->goff : 0, bytes = 0;
 
-	if (run->compressed && run->at->q->h.compression)
-		return err_set(e, -EOPNOTSUPP, "%s: reading clusters compressed with zstd is not supported", run->at->path);
 	o->total += run->len;
 	if (what == ZERO)
 		return 0;

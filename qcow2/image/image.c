@@ -9,6 +9,7 @@
 #include "qcow2/inflate.h"
 #include "qcow2/internal.h"
 #include "qcow2/lock.h"
+#include "qcow2/zstd.h"
 
 void image_close(struct image *img)
 {
@@ -20,6 +21,7 @@ void image_close(struct image *img)
 			dev_close(img->data);
 		dev_close(img->dev);
 		free(img->inflated);
+		free(img->zstd);
 		free(img->path);
 		free(img);
 		img = below;
@@ -366,19 +368,20 @@ static int read_padded(struct dev *d, uint64_t off, void *buf, size_t n, struct 
 
 static int inflate_cluster(struct image *img, const struct image_run *run, struct err *e)
 {
-	auto_free uint8_t *in = NULL;
+	auto_free uint8_t *in = malloc(run->clen);
+	bool zstd = img->q->h.compression;
 
-	if (img->q->h.compression)
-		return err_set(e, -EOPNOTSUPP, "reading clusters compressed with zstd is not supported");
 	if (!img->inflated)
 		img->inflated = malloc(img->q->cluster);
-	in = malloc(run->clen);
-	if (!in || !img->inflated)
+	if (zstd && !img->zstd)
+		img->zstd = zstd_new();
+	if (!in || !img->inflated || (zstd && !img->zstd))
 		return q_nomem(e);
 	img->inflated_at = UINT64_MAX;
 	if (read_padded(img->data, run->hoff, in, run->clen, e) < 0)
 		return e->code;
-	if (!inflate_exactly(in, run->clen, img->inflated, img->q->cluster))
+	if (!(zstd ? zstd_exactly(img->zstd, in, run->clen, img->inflated, img->q->cluster) :
+			inflate_exactly(in, run->clen, img->inflated, img->q->cluster)))
 		return err_set(e, -EUCLEAN, "the compressed cluster at %" PRIu64 " is damaged", run->hoff);
 	img->inflated_at = run->hoff;
 	return 0;

@@ -30,6 +30,7 @@ struct image {
 	} extent;              /* of @data's file, looked at last: asking costs time that grows with its length */
 	uint8_t *inflated;     /* the compressed cluster read last */
 	uint64_t inflated_at;  /* its place in @data */
+	struct zstd *zstd;     /* what that takes, once it was needed */
 };
 
 /*

@@ -118,4 +118,21 @@ timer_irq:
 	popfl
 	lret	$4
 
+	/* Any other line that is open: the disks'. */
+	.globl	disk_irq
+disk_irq:
+	pushl	%eax
+	pushl	%ecx
+	pushl	%edx
+	call	virtio_heard
+	movb	$0x20, %al
+	outb	%al, $0xa0
+	outb	%al, $0x20
+	popl	%edx
+	popl	%ecx
+	popl	%eax
+	pushl	8(%esp)
+	popfl
+	lret	$4
+
 	.section .note.GNU-stack, "", @progbits

@@ -12,10 +12,13 @@
 #define R_QUEUE_SELECT	14
 #define R_NOTIFY	16
 #define R_STATUS	18
+#define R_ISR		19
 #define R_CONFIG	20
 
 #define BLK_F_RO	(1u << 5)
 #define SCSI_TARGETS	16
+#define MAX_QUEUES	16
+#define PCI_INTERRUPT	0x3c
 
 struct desc { uint32_t addr, addr_hi, len; uint16_t flags, next; };
 struct used_elem { uint32_t id, len; };
@@ -31,6 +34,10 @@ struct queue {
 	uint32_t head[16];
 	uint8_t tail[128];
 };
+
+static struct queue *queues[MAX_QUEUES];
+static unsigned n_queues;
+uint32_t virtio_lines;
 
 struct part { void *p; uint32_t len; bool device_writes; };
 
@@ -50,9 +57,33 @@ static bool queue_open(struct queue *q, uint16_t io, uint16_t index)
 	q->desc = (struct desc *)mem;
 	q->avail = (struct avail *)(mem + 16u * q->size);
 	q->used = (struct used *)(mem + used_at);
-	q->avail->flags = 1;				/* no interrupts */
+	q->avail->flags = n_queues == MAX_QUEUES;	/* 1: no interrupts */
+	if (!q->avail->flags)
+		queues[n_queues++] = q;
 	outl(io + R_QUEUE_PFN, (uint32_t)mem / PAGE);
 	return true;
+}
+
+/* A read of its cause ends a device's call. */
+void virtio_heard(void)
+{
+	for (unsigned i = 0; i < n_queues; i++)
+		inb(queues[i]->io + R_ISR);
+}
+
+static void queue_wait(struct queue *q)
+{
+	while (q->used->idx != q->seen) {
+		if (!interrupts) {
+			relax();
+			continue;
+		}
+		/* Between the look and the halt no call is lost; and the timer comes whatever happens. */
+		__asm__ volatile("cli" ::: "memory");
+		if (q->used->idx != q->seen)
+			__asm__ volatile("sti; hlt" ::: "memory");
+		__asm__ volatile("sti" ::: "memory");
+	}
 }
 
 static void queue_do(struct queue *q, const struct part *parts, unsigned n)
@@ -66,8 +97,7 @@ static void queue_do(struct queue *q, const struct part *parts, unsigned n)
 	barrier();
 	outw(q->io + R_NOTIFY, q->index);
 	q->seen++;
-	while (q->used->idx != q->seen)
-		relax();
+	queue_wait(q);
 	barrier();
 }
 
@@ -159,6 +189,7 @@ void virtio_found(const struct pci *p)
 	q = take(sizeof *q, 16);
 	if (!queue_open(q, io, blk ? 0 : 2))
 		return;
+	virtio_lines |= 1u << (pci_read(p, PCI_INTERRUPT) & 15);
 	outb(io + R_STATUS, 7);
 	if (scsi) {
 		scsi_scan(q);

@@ -52,6 +52,7 @@ struct config {
 extern const struct config config;
 extern const uint8_t traps[];
 void timer_irq(void);
+void disk_irq(void);
 void trap(uint32_t vector, uint32_t a, uint32_t b, uint32_t c);
 void witness(void);
 void *memset(void *p, int c, uint32_t n);
@@ -60,6 +61,7 @@ void *memcpy(void *to, const void *from, uint32_t n);
 struct disk disks[MAX_DISKS];
 unsigned n_disks;
 volatile uint32_t irq_ticks;
+bool interrupts;
 
 static uint32_t pool = POOL_START;
 static uint32_t mem, bad, errors, grown;
@@ -132,6 +134,8 @@ static void timer_start(uint32_t hz)
 	for (unsigned i = 0; i < 32; i++)
 		gate(i, (uint32_t)traps + 8 * i);
 	gate(32, (uint32_t)timer_irq);
+	for (unsigned i = 33; i < 48; i++)
+		gate(i, (uint32_t)disk_irq);
 	idtr.limit = sizeof idt - 1;
 	idtr.base = (uint32_t)idt;
 	__asm__ volatile("lidt %0" :: "m"(idtr));
@@ -144,11 +148,12 @@ static void timer_start(uint32_t hz)
 	outb(0xa1, 2);
 	outb(0x21, 1);
 	outb(0xa1, 1);
-	outb(0x21, 0xfe);			/* the timer alone */
-	outb(0xa1, 0xff);
+	outb(0x21, ~(virtio_lines | 1u << 2 | 1u));	/* the timer, the second controller, the disks */
+	outb(0xa1, ~virtio_lines >> 8);
 	outb(0x43, 0x34);
 	outb(0x40, divisor);
 	outb(0x40, divisor >> 8);
+	interrupts = true;
 	__asm__ volatile("sti");
 }
 

@@ -1,5 +1,6 @@
 /*
- * The witness guest's parts. Everything runs in one loop with one interrupt, the timer; all devices are polled.
+ * The witness guest's parts. Everything runs in one loop. The timer interrupts it, and the virtio disks, for which it halts:
+ * one that polls would take a whole processor from the tests. All other devices are polled.
  */
 #pragma once
 #include <stdbool.h>
@@ -46,6 +47,10 @@ void serial_number(uint32_t v);		/* decimal */
 void serial_hex(uint32_t v);
 void serial_seal(void);			/* end the line with its checksum */
 int serial_key(void);			/* -1: none waits */
+
+extern bool interrupts;			/* from timer_start() on */
+extern uint32_t virtio_lines;		/* of the interrupt controllers, a bit each */
+void virtio_heard(void);		/* one of them has called */
 
 /* The drivers; each adds the disks it finds. */
 void virtio_found(const struct pci *p);

@@ -239,7 +239,7 @@ begin_guard() {
 		wait $guard || status=$?
 		[ $status = 4 ]
 		grep -q "went back: it was called off" "$FERMATA_ROOT/err"
-		wait_until 60 two_lines w "$from"
+		will_say w "$from" 60 lines 2
 		assert_one_instant w
 		not listed w before-update
 		guard_is false
@@ -272,7 +272,7 @@ begin_guard() {
 		not listed w before-update
 		fails 1 "nothing is guarded" recover w --guard=keep
 		assert_state w running
-		wait_until 60 two_lines w "$from"
+		will_say w "$from" 60 lines 2
 	done
 	fermata guard w -- true
 }

@@ -279,7 +279,7 @@ walk() {
 	# The disks are whole: a guest that starts from them has what it had then.
 	from=$(mark w)
 	fermata start w
-	wait_until 30 said_since w "$from" '^boot d0=[0-9]+ d1=[0-9]+'
+	will_say w "$from" 30 says '^boot d0=[0-9]+ d1=[0-9]+' >/dev/null
 	read -r d0 d1 < <(said w "$from" | sed -n 's/^boot d0=\([0-9]*\) d1=\([0-9]*\).*/\1 \2/p' | head -n 1)
 	[ "$d0" = "$d1" ] && [ "$d0" -le $((then + 20)) ]
 	fermata destroy w

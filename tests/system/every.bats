@@ -131,7 +131,7 @@ boots_as_one() {
 	local from
 	from=$(mark w)
 	fermata start w
-	wait_until 60 two_lines w "$from"
+	will_say w "$from" 60 lines 2
 	said w "$from" | awk '/^boot/ { n = split($0, f, /[ =]/); min = max = f[3]
 		for (i = 5; i <= n; i += 2) { if (f[i] < min) min = f[i]; if (f[i] > max) max = f[i] }
 		print; one = max - min <= 1 } END { exit !one }'

@@ -63,7 +63,7 @@ ended() {
 	sed -i 's/^on-stop = .*/on-stop = managedsave/' "$FERMATA_ROOT/etc/fermata/a.conf"
 	supervise
 	wait_logged 1 "a: up"
-	wait_until 60 counter_above a 0 0
+	wait_counter_above a 0
 	c=$(last_counter a)
 	kill -TERM "$init"
 	ended 0

@@ -433,5 +433,5 @@ assert_present() {
 	status=0
 	fermata boot w 2>"$FERMATA_ROOT/err" || status=$?
 	[ "$status" = 4 ] && grep -q "is damaged" "$FERMATA_ROOT/err"
-	wait_until 60 said_since w "$from" '^boot'
+	will_say w "$from" 60 says '^boot' >/dev/null
 }

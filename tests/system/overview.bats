@@ -65,7 +65,7 @@ broken() {
 	witness_vm w 1
 	for how in wrong gone empty folder; do
 		fermata start w
-		wait_until 20 counter_above w 5
+		wait_counter_above w 5 20
 		pid=$(vm_pid w)
 		broken "$how"
 		fermata list | grep -qw "$pid *w *running"

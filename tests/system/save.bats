@@ -89,12 +89,12 @@ flip() {
 	fails 1 "--force-boot" start w
 	from=$(mark w)
 	fermata start w --force-boot
-	wait_until 60 said_since w "$from" '^boot'
+	will_say w "$from" 60 says '^boot' >/dev/null
 	fermata managedsave w
 	fermata managedsave-remove w | grep -q "Removed managedsave image"
 	from=$(mark w)
 	fermata start w
-	wait_until 60 said_since w "$from" '^boot'
+	will_say w "$from" 60 says '^boot' >/dev/null
 }
 
 @test "a file that is damaged anywhere, cut off, foreign or another's is refused, and the VM stays off" {
@@ -205,7 +205,7 @@ flip() {
 	total=$(calls_of save w "$FERMATA_ROOT/w.mem")
 	fermata restore "$FERMATA_ROOT/w.mem"
 	for i in 1 2 3 4 5 6 7 8 9 10; do
-		wait_until 60 two_lines w "$(mark w)"
+		will_say w "$(mark w)" 60 lines 2
 		rm -f "$FERMATA_ROOT/w.mem"
 		cut_at $((total * (90 + i) / 100)) save w "$FERMATA_ROOT/w.mem"
 		fermata recover w
@@ -223,7 +223,7 @@ flip() {
 	fermata save w "$FERMATA_ROOT/w.mem"
 	total=$(calls_of restore "$FERMATA_ROOT/w.mem")
 	for i in 1 3 5 7 9 10; do
-		wait_until 60 two_lines w "$(mark w)"
+		will_say w "$(mark w)" 60 lines 2
 		fermata save w "$FERMATA_ROOT/w.mem"
 		from=$(mark w)
 		cut_at $((total * i / 10)) restore "$FERMATA_ROOT/w.mem"
@@ -264,7 +264,7 @@ flip() {
 	fermata boot w 2>"$FERMATA_ROOT/err" || status=$?
 	[ "$status" = 4 ]
 	grep -q "is damaged" "$FERMATA_ROOT/err"
-	wait_until 60 said_since w "$from" '^boot'
+	will_say w "$from" 60 says '^boot' >/dev/null
 	[ ! -e "$FERMATA_ROOT/var/lib/fermata/w/managed.save" ]
 }
 

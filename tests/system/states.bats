@@ -126,7 +126,7 @@ commands() {
 	assert_one_instant w
 	from=$(mark w)
 	fermata reset w
-	wait_until 20 said_since w "$from" '^boot d0='
+	will_say w "$from" 20 says '^boot d0=' >/dev/null
 	assert_one_instant w
 	fermata list | grep -E "^ *[0-9]+ +w +running$"
 	pid=$(vm_pid w)

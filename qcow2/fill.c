@@ -17,15 +17,25 @@ static void fill_free(struct qcow2_fill *f)
 	free(f);
 }
 
+int qcow2_is_empty(struct qcow2 *q, bool *empty, struct err *e)
+{
+	*empty = !(q->h.incompat & QCOW2_INCOMPAT_DATA_FILE);
+	if (q_load_l1(q, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < q->h.l1_size && *empty; i++)
+		*empty = !q->l1[i];
+	return 0;
+}
+
 int qcow2_fill_begin(struct qcow2 *q, struct qcow2_fill **out, struct err *e)
 {
 	struct qcow2_fill *f;
+	bool empty;
 
-	if (q_may_write(q, "fill the image", e) < 0 || q_load_l1(q, e) < 0)
+	if (q_may_write(q, "fill the image", e) < 0 || qcow2_is_empty(q, &empty, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < q->h.l1_size; i++)
-		if (q->l1[i] || q->h.incompat & QCOW2_INCOMPAT_DATA_FILE)
-			return err_set(e, -EOPNOTSUPP, "cannot fill an image that is preallocated or has a data file");
+	if (!empty)
+		return err_set(e, -EOPNOTSUPP, "cannot fill an image that is preallocated or has a data file");
 	f = calloc(1, sizeof *f);
 	if (f) {
 		f->q = q;
@@ -54,22 +64,52 @@ static int put_l2(struct qcow2_fill *f, struct err *e)
 	return 0;
 }
 
-int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, struct err *e)
+/* The entry of cluster @index, in the table that is being filled. */
+static int entry_for(struct qcow2_fill *f, uint64_t index, uint8_t **p, struct err *e)
 {
 	struct qcow2 *q = f->q;
-	uint64_t i = (index >> q->l2_bits) + 1, hoff;
-	uint8_t *p = f->l2 + (index & ((1ull << q->l2_bits) - 1)) * q->l2_step;
+	uint64_t i = (index >> q->l2_bits) + 1;
 
 	if (i > q->h.l1_size || i < f->l2_at)
 		return err_set(e, -EINVAL, "clusters to fill an image with are not in order");
 	if (i != f->l2_at && put_l2(f, e) < 0)
 		return e->code;
 	f->l2_at = i;
-	if (refs_alloc(q, 1, &hoff, e) < 0 || txn_write(q, hoff, cluster, q->cluster, e) < 0)
+	*p = f->l2 + (index & ((1ull << q->l2_bits) - 1)) * q->l2_step;
+	return 0;
+}
+
+int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, struct err *e)
+{
+	struct qcow2 *q = f->q;
+	uint64_t hoff;
+	uint8_t *p;
+
+	if (entry_for(f, index, &p, e) < 0 || refs_alloc(q, 1, &hoff, e) < 0 || txn_write(q, hoff, cluster, q->cluster, e) < 0)
 		return e->code;
 	put_be64(p, hoff | OFLAG_COPIED);
 	if (q->l2_step == 16)
 		put_be64(p + 8, UINT32_MAX); /* every subcluster is there */
+	return 0;
+}
+
+int qcow2_fill_zero(struct qcow2_fill *f, uint64_t index, struct err *e)
+{
+	struct qcow2 *q = f->q;
+	uint8_t *p;
+
+	/* Version 2 has no entry that says so. */
+	if (q->h.version < 3) {
+		auto_free uint8_t *zeros = calloc(1, q->cluster);
+
+		return zeros ? qcow2_fill_put(f, index, zeros, e) : q_nomem(e);
+	}
+	if (entry_for(f, index, &p, e) < 0)
+		return e->code;
+	if (q->l2_step == 16)
+		put_be64(p + 8, (uint64_t)UINT32_MAX << 32);
+	else
+		put_be64(p, OFLAG_ZERO);
 	return 0;
 }
 

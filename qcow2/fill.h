@@ -6,14 +6,21 @@
 
 struct qcow2_fill;
 
+/* Has the active layer no table, nor a data file? Then qcow2_fill_begin() takes it. */
+int qcow2_is_empty(struct qcow2 *q, bool *empty, struct err *e) MUST_CHECK;
+
 /*
  * @q: just created, without a data file, opened for changes; borrowed until the end. -EOPNOTSUPP: it has content.
  * @out: ended by qcow2_fill_end() or qcow2_fill_abort()
  */
 int qcow2_fill_begin(struct qcow2 *q, struct qcow2_fill **out, struct err *e) MUST_CHECK;
 
-/* The content of guest cluster @index; each one above the one before. Clusters that are left out read as zeros. */
+/*
+ * The content of guest cluster @index; each one above the one before. Clusters that are left out read as the backing file
+ * or as zeros.
+ */
 int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, struct err *e) MUST_CHECK;
+int qcow2_fill_zero(struct qcow2_fill *f, uint64_t index, struct err *e) MUST_CHECK;
 
 /*
  * Until this is called the image is empty. Where the refcount table is long enough (qcow2_create's "whole"), all of it is

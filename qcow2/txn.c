@@ -263,8 +263,11 @@ static int place_new_blocks(struct qcow2 *q, bool *any, struct err *e)
 
 bool txn_fits_fresh(const struct qcow2 *q)
 {
-	uint64_t per = refs_per_block(q), end = q->refs.hint + 1, n = q->refs.n;
+	uint64_t per = refs_per_block(q), end = q_clusters(q, q->dev->size), n = q->refs.n;
 
+	/* Nothing is put behind that but what is still to come. */
+	if (end <= q->refs.hint)
+		end = q->refs.hint + 1;
 	/* Blocks of blocks: what a block counts takes at most one block more for each block's worth of blocks. */
 	end += end / per + 2;
 	return n == q->h.rt_clusters * (q->cluster / 8) && end / per < n;

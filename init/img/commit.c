@@ -33,7 +33,7 @@ static struct image *find(struct image *top, const char *name)
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *top = NULL;
-	struct chain_job job = img_job(progressing);
+	struct chain_job job = img_job(progressing && !quiet);
 	struct image *base;
 
 	(void)argc;
@@ -48,8 +48,7 @@ static int run(int argc, char **argv, struct err *e)
 	/* Only after the base has it all. */
 	if (!keep && !base_name && (image_reopen_rw(top, e) < 0 || qcow2_make_empty(top->q, e) < 0))
 		return err_at(e, "%s is committed, but not emptied", argv[0]);
-	if (progressing)
-		putchar('\n');
+	img_progress_end();
 	if (!quiet)
 		puts("Image committed.");
 	return 0;

@@ -1,5 +1,4 @@
 /* img convert */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,172 +6,246 @@
 #include "lib/file.h"
 #include "lib/own.h"
 #include "qcow2/fill.h"
+#include "qcow2/image/copy.h"
 
-#define CHUNK (2u << 20) /* no cluster is larger */
+#define MAX_SOURCES 64
+#define MAX_SPARSE  16777216
 
-static const char *format, *out_format = "raw", *snapshot, *sparse = "4k", *cache, *source_cache, *parallel;
+static const char *format, *out_format = "raw", *snapshot, *sparse, *cache, *source_cache, *parallel, *base, *base_fmt, *rate;
 static struct cmd_list settings;
-static bool share, quiet, progressing, unordered, compress;
+static bool share, quiet, progressing, unordered, compress, no_create, offload, is_zero, salvage, bitmaps, skip_broken;
 static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	{ 'O', "target-format", "FMT", "qcow2 or raw (default)", OPT_STR(&out_format) },
 	{ 'o', "options", "KEY=VALUE,...", "how to make the output", OPT_LIST(&settings) },
+	{ 'B', "backing", "FILE", "write what differs from FILE, and stand on it", OPT_STR(&base) },
+	{ 'F', "backing-format", "FMT", "its format", OPT_STR(&base_fmt) },
+	{ 'n', "no-create", NULL, "the output is there: write into it", OPT_FLAG(&no_create) },
+	{ 0, "target-is-zero", NULL, "and reads as zeros", OPT_FLAG(&is_zero) },
 	{ 'l', "snapshot", "SNAPSHOT", "read this internal snapshot", OPT_STR(&snapshot) },
-	{ 'S', "sparse-size", "SIZE", "zeros of this length become holes (4k); 0: none, of raw output", OPT_STR(&sparse) },
+	{ 'S', "sparse-size", "SIZE", "zeros of this length become holes (4k); 0: all is written", OPT_STR(&sparse) },
 	{ 'c', "compress", NULL, "not supported", OPT_FLAG(&compress) },
+	{ 0, "bitmaps", NULL, "copy the dirty bitmaps, too", OPT_FLAG(&bitmaps) },
+	{ 0, "skip-broken-bitmaps", NULL, "but for those that are not consistent", OPT_FLAG(&skip_broken) },
+	{ 0, "salvage", NULL, "what cannot be read becomes zeros, and is told", OPT_FLAG(&salvage) },
+	{ 'r', "rate-limit", "RATE", "bytes a second at most", OPT_STR(&rate) },
 	OPT_SHARE(share),
 	OPT_QUIET(quiet),
-	OPT_PROGRESS(progressing),
+	OPT_BAR(progressing),
 	OPT_CACHE(cache),
 	{ 'T', "source-cache", "MODE", "taken, and means nothing here", OPT_STR(&source_cache) },
-	{ 'm', "parallel", "N", "taken, and means nothing here", OPT_STR(&parallel) },
+	{ 'm', "parallel", "N", "taken (1 to 16), and means nothing here", OPT_STR(&parallel) },
 	{ 'W', "out-of-order", NULL, "taken, and means nothing here", OPT_FLAG(&unordered) },
+	{ 'C', "copy-offload", NULL, "taken, and means nothing here", OPT_FLAG(&offload) },
 	{ 0 }
 };
 
-/* Where the pieces go: @unit bytes each, pieces of zeros are left out unless @all or @old. */
-struct sink {
-	struct qcow2_fill *fill; /* NULL: raw */
-	struct dev *raw;
-	size_t unit;
-	bool all;
-	bool old;     /* has other content before: a block device is not zero because it is written anew */
+/* All that is opened, closed in the reverse order. */
+struct job {
+	struct image *from[MAX_SOURCES];
+	unsigned n_from;
+	int snap;
+	uint64_t size, rate, sparse;
+	struct image *below; /* the base, open so that nobody changes it */
+	struct image *to;
+	struct img_opts o;
+	struct qcow2_create c;
+	const char *path;
 };
 
-static bool is_zero(const uint8_t *p, size_t n)
+static void job_done(struct job *j)
 {
-	return !n || (!*p && !memcmp(p, p + 1, n - 1));
+	image_close(j->to);
+	image_close(j->below);
+	while (j->n_from)
+		image_close(j->from[--j->n_from]);
+	img_opts_done(&j->o);
 }
+#define auto_job __attribute__((cleanup(job_done)))
 
-static int put_chunk(struct sink *to, uint64_t at, const uint8_t *buf, size_t n, struct err *e)
-{
-	if (to->old)
-		return is_zero(buf, n) ? dev_zero(to->raw, at, n, e) : dev_write(to->raw, at, buf, n, e);
-	for (size_t i = 0, run; i < n; i += run) {
-		run = n - i < to->unit ? n - i : to->unit;
-		if (!to->all && is_zero(buf + i, run))
-			continue;
-		if (to->fill) {
-			/* The last cluster of a disk is written whole: @buf has zeros behind @n. */
-			if (qcow2_fill_put(to->fill, (at + i) / to->unit, buf + i, e) < 0)
-				return e->code;
-			continue;
-		}
-		while (i + run < n && (to->all || !is_zero(buf + i + run, n - i - run < to->unit ? n - i - run : to->unit)))
-			run += n - i - run < to->unit ? n - i - run : to->unit;
-		if (dev_write(to->raw, at + i, buf + i, run, e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-static int copy(struct image *from, int snap, uint64_t size, struct sink *to, struct err *e)
-{
-	auto_free uint8_t *buf = malloc(CHUNK);
-	struct image_run run;
-
-	if (!buf)
-		return err_nomem(e, "convert an image");
-	for (uint64_t at = 0; at < size; at += CHUNK) {
-		size_t n = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
-
-		if (image_map(from, snap, at, size - at, &run, e) < 0)
-			return e->code;
-		/* A long hole is passed without looking at each chunk. */
-		if ((run.zero || !run.data) && run.len >= n && !to->all) {
-			uint64_t more = (run.len - n) / CHUNK * CHUNK;
-
-			if (to->old && dev_zero(to->raw, at, n + more, e) < 0)
-				return e->code;
-			at += more;
-			continue;
-		}
-		memset(buf + n, 0, CHUNK - n);
-		if (image_read(from, snap, at, buf, n, e) < 0 || put_chunk(to, at, buf, n, e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-static int to_raw(struct image *from, int snap, uint64_t size, const char *path, struct err *e)
-{
-	auto_image struct image *img = NULL;
-	uint64_t unit;
-	struct sink to = { 0 };
-
-	if (img_size(sparse, &unit, e) < 0)
-		return e->code;
-	if (unit > CHUNK || unit % 512)
-		return err_set(e, ERR_USAGE, "-S takes multiples of 512, 2M at most");
-	to.all = !unit;
-	to.unit = unit ? unit : CHUNK;
-	if (img_unsaved(path, e) < 0 || image_open(path, "raw", QCOW2_RW, &img, e) < 0)
-		return e->code;
-	to.raw = img->dev;
-	to.old = img->dev->fixed;
-	return copy(from, snap, size, &to, e) < 0 ? e->code : dev_flush(img->dev, e);
-}
-
-static int to_qcow2(struct image *from, int snap, uint64_t size, const char *path, struct err *e)
-{
-	auto_image struct image *img = NULL;
-	struct qcow2_info i;
-	struct sink to = { 0 };
-
-	if (img_unsaved(path, e) < 0 || image_open(path, "qcow2", QCOW2_RW, &img, e) < 0)
-		return e->code;
-	qcow2_get_info(img->q, &i);
-	to.unit = 1u << i.cluster_bits;
-	if (qcow2_fill_begin(img->q, &to.fill, e) < 0)
-		return e->code;
-	if (copy(from, snap, size, &to, e) < 0)
-		return qcow2_fill_abort(to.fill, e);
-	return qcow2_fill_end(to.fill, e);
-}
-
-static int check_usage(const struct img_opts *o, struct err *e)
+static int check_usage(const struct job *j, int n_sources, struct err *e)
 {
 	bool raw = !strcmp(out_format, "raw");
 
-	if (compress)
-		return err_set(e, -EOPNOTSUPP, "writing compressed clusters (-c) is not supported");
 	if (!raw && strcmp(out_format, "qcow2"))
 		return err_set(e, ERR_USAGE, "unknown file format '%s': qcow2 and raw are known", out_format);
-	if (o->v[IMG_BACKING_FILE] || o->v[IMG_BACKING_FMT] || o->v[IMG_DATA_FILE] || o->v[IMG_SIZE])
-		return err_set(e, -EOPNOTSUPP, "convert makes whole images of the source's size, without backing and data files");
-	if (!raw && o->v[IMG_PREALLOC] && strcmp(o->v[IMG_PREALLOC], "off"))
-		return err_set(e, -EOPNOTSUPP, "convert does not preallocate qcow2 images");
+	if (n_sources < 1)
+		return err_set(e, ERR_USAGE, "must specify image file name");
+	if (n_sources > MAX_SOURCES)
+		return err_set(e, ERR_USAGE, "more than %d images", MAX_SOURCES);
+	if (no_create && settings.n)
+		return err_set(e, ERR_USAGE, "-o has no effect when skipping image creation");
+	if (is_zero && !no_create)
+		return err_set(e, ERR_USAGE, "--target-is-zero requires use of -n flag");
+	if (is_zero && base)
+		return err_set(e, ERR_USAGE, "cannot use --target-is-zero when the destination image has a backing file");
+	if (offload && (compress || sparse))
+		return err_set(e, ERR_USAGE, "cannot enable copy offloading when -%c is used", compress ? 'c' : 'S');
+	if (skip_broken && !bitmaps)
+		return err_set(e, ERR_USAGE, "use of --skip-broken-bitmaps requires --bitmaps");
+	if (bitmaps && n_sources > 1)
+		return err_set(e, ERR_USAGE, "copying bitmaps only possible with single source");
+	if (bitmaps && raw)
+		return err_set(e, ERR_USAGE, "format driver 'raw' does not support bitmaps");
+	if (snapshot && n_sources > 1)
+		return err_set(e, ERR_USAGE, "no support for concatenating multiple snapshots");
+	if (j->c.backing && n_sources > 1)
+		return err_set(e, ERR_USAGE, "a backing file for the target makes no sense when concatenating multiple input images");
 	return 0;
+}
+
+/* What the target is to be. */
+static int check_target(const struct job *j, struct err *e)
+{
+	bool raw = !strcmp(out_format, "raw");
+
+	if (raw && (base || base_fmt))
+		return err_set(e, ERR_USAGE, "backing file not supported for file format 'raw'");
+	if (compress && raw)
+		return err_set(e, ERR_USAGE, "compression not supported for this file format");
+	if (compress)
+		return err_set(e, -EOPNOTSUPP, "writing compressed clusters (-c) is not supported");
+	if (j->c.data_file)
+		return err_set(e, -EOPNOTSUPP, "convert makes no images with data files");
+	if (j->c.backing && !j->c.backing_fmt)
+		return err_set(e, ERR_USAGE, "use of backing file requires explicit backing format");
+	if (j->c.backing_fmt && !j->c.backing)
+		return err_set(e, ERR_USAGE, "backing format cannot be used without backing file");
+	return 0;
+}
+
+static int read_options(struct job *j, struct err *e)
+{
+	unsigned keys = !strcmp(out_format, "raw") ? IMG_KEYS_RAW : IMG_KEYS_QCOW2;
+	uint64_t n;
+
+	if (img_opts_parse(&settings, keys, &j->o, e) < 0)
+		return e->code;
+	if (img_opts_told(&j->o, "Supported options:", keys))
+		return 1;
+	if (img_opts_set(&j->o, IMG_BACKING_FILE, base, e) < 0 || img_opts_set(&j->o, IMG_BACKING_FMT, base_fmt, e) < 0 ||
+		img_opts_create(&j->o, &j->c, e) < 0 || img_size(sparse ? sparse : "4k", &j->sparse, e) < 0 ||
+		(rate && img_size(rate, &j->rate, e) < 0))
+		return e->code;
+	if (j->sparse > MAX_SPARSE || j->sparse % 512)
+		return err_set(e, ERR_USAGE, "invalid buffer size for sparse output: valid sizes are multiples of 512 up to %d; 0 turns it off",
+			MAX_SPARSE);
+	if (parallel && (img_size(parallel, &n, e) < 0 || n < 1 || n > 16))
+		return err_set(e, ERR_USAGE, "invalid number of coroutines: allowed are 1 to 16");
+	return 0;
+}
+
+/* With -U nobody's lock says that the target is what is being read. */
+static int check_apart(const struct job *j, struct err *e)
+{
+	for (unsigned i = 0; i <= j->n_from; i++)
+		for (const struct image *img = i < j->n_from ? j->from[i] : j->below; img; img = img->backing)
+			if (same_file(j->path, img->path) || (img->q && img->data && img->data != img->dev && same_file(j->path, img->data->name)))
+				return err_set(e, -EBUSY, "%s is in use: it is an image that is to be read", j->path);
+	return 0;
+}
+
+static int open_sources(struct job *j, int n, char **argv, struct err *e)
+{
+	unsigned flags = share ? QCOW2_SHARE : 0;
+
+	for (; n--; argv++, j->n_from++)
+		if (image_open_chain(*argv, format, flags, &j->from[j->n_from], e) < 0)
+			return e->code;
+	if (img_snap_find(j->from[0], snapshot, &j->snap, &j->size, e) < 0)
+		return e->code;
+	j->size = copy_size(j->from, j->n_from, j->snap);
+	if (j->size > INT64_MAX)
+		return err_set(e, -EFBIG, "the disks are too large together");
+	return 0;
+}
+
+static int open_base(struct job *j, struct err *e)
+{
+	auto_free char *full = j->c.backing ? image_backing_path(j->path, j->c.backing) : NULL;
+
+	if (!j->c.backing)
+		return 0;
+	if (!full)
+		return err_nomem(e, "convert an image");
+	return image_open_chain(full, j->c.backing_fmt, share ? QCOW2_SHARE : 0, &j->below, e) < 0 ?
+		err_at(e, "could not open the backing image") : 0;
+}
+
+static int open_target(struct job *j, struct err *e)
+{
+	if (img_unsaved(j->path, e) < 0 || image_open_chain(j->path, out_format, 0, &j->to, e) < 0 || image_reopen_rw(j->to, e) < 0)
+		return e->code;
+	return j->to->size >= j->size ? 0 : err_set(e, -ERANGE, "output file is smaller than input file");
+}
+
+/* Nothing in it that would show through: made just now and no device whose old content does, or an image without tables. */
+static int is_fresh(const struct job *j, bool *fresh, struct err *e)
+{
+	*fresh = is_zero || (!no_create && !(j->to->dev->fixed && (!j->to->q || j->c.prealloc != QCOW2_PREALLOC_OFF)));
+	return !*fresh && j->to->q ? qcow2_is_empty(j->to->q, fresh, e) : 0;
+}
+
+static void progress(void *ctx, uint64_t done, uint64_t total)
+{
+	(void)ctx;
+	img_progress(done, total);
+}
+
+static void warn(void *ctx, const char *message)
+{
+	(void)ctx;
+	if (!quiet)
+		fprintf(stderr, "%s: warning: %s\n", cli.prefix, message);
+}
+
+static int fill_target(struct job *j, struct err *e)
+{
+	struct copy c = { .from = j->from, .n_from = j->n_from, .snap = j->snap, .size = j->size, .sparse = j->sparse,
+		.salvage = salvage, .rate = j->rate, .progress = progress, .warn = warn };
+
+	if (open_target(j, e) < 0 || is_fresh(j, &c.fresh, e) < 0)
+		return e->code;
+	c.to = j->to;
+	/* Bitmaps first: the holes that their commits leave are filled. */
+	if (bitmaps && img_copy_bitmaps(j->to, j->from[0], skip_broken, e) < 0)
+		return e->code;
+	return image_copy(&c, e);
+}
+
+static int convert(struct job *j, struct err *e)
+{
+	bool old = file_exists(j->path);
+	int rc;
+
+	j->c.size = j->size;
+	j->c.whole = true;
+	if (!no_create && img_create_file(j->path, out_format, &j->o, &j->c, true, e) < 0)
+		return e->code;
+	img_progress_begin(progressing && !quiet);
+	rc = fill_target(j, e);
+	img_progress_end();
+	/* Half a copy is none. */
+	if (rc < 0 && !old)
+		unlink(j->path);
+	return rc < 0 ? err_at(e, "%s", j->path) : 0;
 }
 
 static int run(int argc, char **argv, struct err *e)
 {
-	auto_opts struct img_opts o = { 0 };
-	auto_image struct image *from = NULL;
-	bool raw = !strcmp(out_format, "raw"), old = file_exists(argv[1]);
-	struct qcow2_create c;
-	uint64_t size;
-	int snap, rc;
+	auto_job struct job j = { .snap = -1 };
+	int n = argc - 1, rc = read_options(&j, e);
 
-	(void)argc;
-	if (img_opts_parse(&settings, raw ? IMG_KEYS_RAW : IMG_KEYS_QCOW2, &o, e) < 0)
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (check_usage(&j, n, e) < 0 || check_target(&j, e) < 0)
 		return e->code;
-	if (img_opts_told(&o, "Supported options:", raw ? IMG_KEYS_RAW : IMG_KEYS_QCOW2))
-		return 0;
-	if (check_usage(&o, e) < 0 || img_opts_create(&o, &c, e) < 0 ||
-		image_open_chain(argv[0], format, share ? QCOW2_SHARE : 0, &from, e) < 0 ||
-		img_snap_find(from, snapshot, &snap, &size, e) < 0)
+	j.path = argv[n];
+	if (open_sources(&j, n, argv, e) < 0 || (bitmaps && img_check_bitmaps(j.from[0], skip_broken, e) < 0) || open_base(&j, e) < 0 ||
+		check_apart(&j, e) < 0)
 		return e->code;
-	c.size = size;
-	c.whole = true;
-	if (img_create_file(argv[1], out_format, &o, &c, true, e) < 0)
-		return e->code;
-	rc = raw ? to_raw(from, snap, size, argv[1], e) : to_qcow2(from, snap, size, argv[1], e);
-	/* Half a copy is none. */
-	if (rc < 0 && !old)
-		unlink(argv[1]);
-	return rc < 0 ? err_at(e, "%s", argv[1]) : 0;
+	return convert(&j, e);
 }
 
-const struct cmd cmd_img_convert = { "convert", "[-O FMT] [-l SNAPSHOT] FILE OUTPUT", NULL, "copy what a guest would read", NULL, opts,
-	2, 2, run };
+const struct cmd cmd_img_convert = { "convert", "[-O FMT] [-c] [-l SNAPSHOT] [-B FILE -F FMT] FILE... OUTPUT", NULL,
+	"copy what a guest would read", NULL, opts, 0, MAX_SOURCES + 1, run };

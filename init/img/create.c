@@ -158,15 +158,6 @@ static int look_at_backing(const char *path, const char *size, const char *fmt, 
 	return 0;
 }
 
-static int set_from(char **v, const char *s, struct err *e)
-{
-	if (!s)
-		return 0;
-	free(*v);
-	*v = strdup(s);
-	return *v ? 0 : err_nomem(e, "read options");
-}
-
 static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow2_create *c, struct err *e)
 {
 	bool raw = !strcmp(fmt, "raw"), sized = argv[1] || o->v[IMG_SIZE];
@@ -177,8 +168,8 @@ static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow
 		return err_set(e, ERR_USAGE, "%s: not a local file; './%s' is one", argv[0], argv[0]);
 	if (argv[1] && o->v[IMG_SIZE])
 		return err_set(e, ERR_USAGE, "%s: the image size must be specified only once", argv[0]);
-	if (set_from(&o->v[IMG_BACKING_FILE], backing, e) < 0 || set_from(&o->v[IMG_BACKING_FMT], backing_fmt, e) < 0 ||
-		set_from(&o->v[IMG_SIZE], argv[1], e) < 0)
+	if (img_opts_set(o, IMG_BACKING_FILE, backing, e) < 0 || img_opts_set(o, IMG_BACKING_FMT, backing_fmt, e) < 0 ||
+		img_opts_set(o, IMG_SIZE, argv[1], e) < 0)
 		return e->code;
 	/* An empty name, say of a variable that nobody has set, is not that none was given: the disk would be an empty one. */
 	if (o->v[IMG_BACKING_FILE] && !*o->v[IMG_BACKING_FILE])

@@ -40,8 +40,21 @@ int img_unsaved(const char *path, struct err *e) MUST_CHECK;
 /* Open one image for a change. Raw images pass only if @raw. */
 int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e) MUST_CHECK;
 
-/* How long work is to be done, for the functions of qcow2/image/chain.h. */
+/* How long work is to be done, for the functions of qcow2/image/chain.h. Ends with img_progress_end(). */
 struct chain_job img_job(bool progress);
+
+/* ---- progress.c ---- */
+void img_progress_begin(bool show);
+void img_progress(uint64_t done, uint64_t total);
+void img_progress_end(void);
+
+/* ---- bitmaps.c: convert's --bitmaps ---- */
+
+/* Can they be copied? One that is not consistent cannot, and is passed over if @skip_broken. Nothing is changed. */
+int img_check_bitmaps(struct image *from, bool skip_broken, struct err *e) MUST_CHECK;
+
+/* Add @from's bitmaps, with their bits, to @to. */
+int img_copy_bitmaps(struct image *to, struct image *from, bool skip_broken, struct err *e) MUST_CHECK;
 
 /* ---- opts.c: the -o KEY=VALUE,... of create, amend, convert and measure ---- */
 
@@ -65,6 +78,9 @@ void img_opts_done(struct img_opts *o);
 #define auto_opts __attribute__((cleanup(img_opts_done)))
 /* "-o help": list @keys under @title, and true. */
 bool img_opts_told(const struct img_opts *o, const char *title, unsigned keys);
+
+/* As if @key had been given as @s. NULL: nothing changes. */
+int img_opts_set(struct img_opts *o, enum img_key key, const char *s, struct err *e) MUST_CHECK;
 
 /* "on" or "off" in all its spellings; @fallback when not given. */
 int img_opts_bool(const struct img_opts *o, enum img_key key, bool fallback, bool *out, struct err *e) MUST_CHECK;

@@ -104,6 +104,15 @@ int img_opts_parse(const struct cmd_list *from, unsigned keys, struct img_opts *
 	return 0;
 }
 
+int img_opts_set(struct img_opts *o, enum img_key key, const char *s, struct err *e)
+{
+	if (!s)
+		return 0;
+	free(o->v[key]);
+	o->v[key] = strdup(s);
+	return o->v[key] ? 0 : err_nomem(e, "read options");
+}
+
 int img_opts_bool(const struct img_opts *o, enum img_key key, bool fallback, bool *out, struct err *e)
 {
 	static const char *const words[] = { "off", "on", "no", "yes", "false", "true", "n", "y" };

@@ -38,15 +38,14 @@ static int copy(const char *path, const char *to, struct err *e)
 {
 	auto_image struct image *img = NULL, *below = NULL;
 	auto_free char *file = to ? image_backing_path(path, to) : NULL;
-	struct chain_job job = img_job(progressing);
+	struct chain_job job = img_job(progressing && !quiet);
 
 	if (to && !file)
 		return err_nomem(e, "rebase an image");
 	if (img_unsaved(path, e) < 0 || image_open_chain(path, format, 0, &img, e) < 0 || (to && image_open_chain(file, backing_fmt, 0, &below, e) < 0) ||
 		image_reopen_rw(img, e) < 0 || chain_rebase(img, below, to, to ? backing_fmt : NULL, &job, e) < 0)
 		return e->code;
-	if (progressing)
-		putchar('\n');
+	img_progress_end();
 	return 0;
 }
 

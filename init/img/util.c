@@ -125,15 +125,13 @@ int img_snap_find(const struct image *img, const char *which, int *snap, uint64_
 
 static int show(void *ctx, uint64_t done, uint64_t total)
 {
-	char percent[TEXT_SIZE_MAX];
-
 	(void)ctx;
-	printf("    (%s/100%%)\r", text_percent(done, total, percent));
-	fflush(stdout);
+	img_progress(done, total);
 	return 0;
 }
 
 struct chain_job img_job(bool progress)
 {
-	return (struct chain_job){ .progress = progress ? show : NULL };
+	img_progress_begin(progress);
+	return (struct chain_job){ .progress = show };
 }

@@ -1,5 +1,5 @@
 /* Adding one bitmap's bits to another's, whatever their granularities. "Bitmap data". */
-#include "qcow2/internal.h"
+#include "qcow2/bitmap.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -122,7 +122,8 @@ static int add_all(void *ctx, struct bitmap_sink *s, struct err *e)
 	return 0;
 }
 
-int bitmap_mark(struct qcow2 *q, struct qcow2_bitmap *to, bitmap_ranges_fn *ranges, void *ctx, struct err *e)
+/* Part of a transaction: set in @to what @ranges says, and give @to a new table. */
+static int bitmap_mark(struct qcow2 *q, struct qcow2_bitmap *to, bitmap_ranges_fn *ranges, void *ctx, struct err *e)
 {
 	auto_free uint8_t *buf = malloc(q->cluster);
 	auto_free uint64_t *t = NULL;
@@ -138,9 +139,66 @@ int bitmap_mark(struct qcow2 *q, struct qcow2_bitmap *to, bitmap_ranges_fn *rang
 	return bitmap_put_table(q, to, t, to->table_size, e);
 }
 
-int bitmap_merge(struct qcow2 *q, struct qcow2_bitmap *to, struct qcow2 *src, const struct qcow2_bitmap *from, struct err *e)
+/* Part of a transaction: add @from's bits, of @src, to @to's, and give @to a new table. Both fit their disks. */
+static int bitmap_merge(struct qcow2 *q, struct qcow2_bitmap *to, struct qcow2 *src, const struct qcow2_bitmap *from, struct err *e)
 {
 	struct source ctx = { src, from };
 
 	return bitmap_mark(q, to, add_all, &ctx, e);
+}
+
+/* @src's bitmap @name, fit to be read. */
+static int source(struct qcow2 *q, struct qcow2 *src, const char *name, const struct qcow2_bitmap **out, struct err *e)
+{
+	const struct qcow2_bitmap *list = NULL;
+	unsigned n = 0;
+
+	if (src->h.size != q->h.size)
+		return err_set(e, -EINVAL, "the disks have %" PRIu64 " and %" PRIu64 " bytes", src->h.size,
+			q->h.size);
+	if (qcow2_bitmaps(src, &list, &n, e) < 0)
+		return e->code;
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(list[i].name, name)) {
+			*out = &list[i];
+			if (list[i].flags & QCOW2_BITMAP_IN_USE)
+				return err_set(e, -EBUSY, "'%s' is in use, or was not saved", name);
+			return bitmap_fits_disk(src, &list[i], e);
+		}
+	return err_set(e, -ENOENT, "there is no bitmap '%s'", name);
+}
+
+int qcow2_bitmap_merge(struct qcow2 *q, const char *name, struct qcow2 *src, const char *from, struct err *e)
+{
+	auto_free struct qcow2_bitmap *list = NULL;
+	const struct qcow2_bitmap *b = NULL;
+	int at;
+
+	if (bitmap_find(q, "merge bitmaps", name, false, &at, e) < 0)
+		return e->code;
+	if (source(q, src, from, &b, e) < 0 || bitmap_fits_disk(q, &q->bitmaps.list[at], e) < 0)
+		return err_at(e, "cannot merge bitmaps");
+	if (bitmap_copy_list(q, &list, 0, e) < 0 || bitmap_merge(q, &list[at], src, b, e) < 0)
+		return txn_abort(q, e);
+	return bitmap_publish(q, &list, q->bitmaps.n, NULL, e);
+}
+
+int bitmaps_mark(struct qcow2 *q, bitmap_ranges_fn *ranges, void *ctx, struct err *e)
+{
+	auto_free struct qcow2_bitmap *list = NULL;
+	const struct qcow2_bitmap *had;
+	bool any = false;
+	unsigned n = 0;
+
+	if (q_may_write(q, "change bitmaps", e) < 0 || qcow2_bitmaps(q, &had, &n, e) < 0 || bitmap_copy_list(q, &list, 0, e) < 0)
+		return e->code;
+	for (unsigned i = 0; i < n; i++) {
+		/* One that was not saved vouches for nothing. */
+		if (list[i].flags & QCOW2_BITMAP_IN_USE || !(list[i].flags & QCOW2_BITMAP_AUTO))
+			continue;
+		any = true;
+		if (bitmap_fits_disk(q, &list[i], e) < 0 || bitmap_mark(q, &list[i], ranges, ctx, e) < 0)
+			return txn_abort(q, e);
+	}
+	return any ? bitmap_publish(q, &list, n, NULL, e) : 0;
 }

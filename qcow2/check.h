@@ -6,6 +6,7 @@
 #include "qcow2/internal.h"
 
 #define MAX_REBUILD (256 * MIB) /* of refcount blocks made anew in memory */
+#define L1_CHUNK    8192        /* entries of an L1 table read at once */
 
 /* All that check can find. finding.c has the one table of what each means. */
 enum finding {
@@ -76,11 +77,15 @@ uint64_t findings_but(const struct chk *c, const int *but);
 /* qcow2_check() with @cells bytes to count in, 4 at least. */
 int check_within(struct qcow2 *q, unsigned fix, qcow2_report *report, void *ctx, uint64_t cells, struct qcow2_check *out,
 	struct err *e) MUST_CHECK;
+
+/* ---- claim.c ---- */
 /*
  * Count @n bytes at @off as used for @use, @times times. False if the file ends before them.
  * @clash: out, set if another use was there before; NULL: report that.
  */
 bool claim(struct chk *c, uint64_t off, uint64_t n, enum use use, uint32_t times, bool *clash);
+
+/* ---- check_walk.c ---- */
 /* Count (or set, see @c->apply) everything, window by window. */
 int check_windows(struct chk *c, struct err *e) MUST_CHECK;
 /* Walk all L1 tables in the present phase. */

@@ -113,6 +113,15 @@ struct bitmaps {
 	uint64_t dir_off, dir_bytes;
 };
 
+/* The tables that the last call of map.c used. */
+struct view {
+	int snap;
+	uint64_t *l1; /* of a snapshot; the active layer's is q->l1 */
+	size_t n;
+	uint64_t l2_off;
+	uint8_t *l2;
+};
+
 struct qcow2 {
 	struct dev *dev;
 	bool own_dev, rw, check;
@@ -136,6 +145,13 @@ struct qcow2 {
 	bool unflushed;           /* something was written since the last flush */
 	uint64_t old_size;        /* of the file, when the first uncommitted write was made; 0: none */
 };
+
+/* ---- handle.c: parts of it are forgotten, and read afresh when they are needed ---- */
+void snaps_free(struct qcow2_snap *s, unsigned n);
+void refs_done(struct refs *r);
+/* The tables changed: forget what was kept of them. */
+void map_forget(struct qcow2 *q);
+void bitmaps_free(struct bitmaps *b);
 
 /* ---- header.c: bytes <-> struct ---- */
 int hdr_decode(const uint8_t *p, size_t n, struct qhdr *h, struct err *e) MUST_CHECK;
@@ -175,7 +191,7 @@ int head_switch(struct qcow2 *q, struct head *hd, struct err *e) MUST_CHECK;
 /* Back a part of the file with space (and zeros, with FULL), growing the file as needed. */
 int prealloc_area(struct qcow2 *q, uint64_t off, uint64_t n, enum qcow2_prealloc how, struct err *e) MUST_CHECK;
 
-/* ---- open.c ---- */
+/* ---- read.c ---- */
 /*
  * Is [@off, @off + @n * @unit) a region that the image may name? The product and the end do not overflow, the size is
  * at most @cap bytes, the start is at a cluster's and inside the file. The last cluster of a file may be cut short;
@@ -229,10 +245,6 @@ void l2_refs(const struct qcow2 *q, uint64_t v, uint64_t *first, uint64_t *n);
 /* A compressed entry's bytes on the host. "Compressed Clusters Descriptor". */
 void l2_compressed(const struct qcow2 *q, uint64_t v, uint64_t *hoff, uint64_t *len);
 
-/* ---- map.c ---- */
-/* The tables changed: forget what was kept of them. */
-void map_forget(struct qcow2 *q);
-
 /* ---- refs.c: "Host cluster management" ---- */
 static inline uint64_t refs_per_block(const struct qcow2 *q)
 {
@@ -281,9 +293,7 @@ int refs_free(struct qcow2 *q, uint64_t hoff, uint64_t bytes, struct err *e) MUS
  */
 int refs_retire(struct qcow2 *q, uint64_t hoff, struct err *e) MUST_CHECK;
 
-void refs_done(struct refs *r);
-
-/* ---- txn.c: the shadow commit ---- */
+/* ---- write.c ---- */
 /* Write new metadata into clusters of refs_alloc(). Adjacent writes are joined; nothing is durable yet. */
 int txn_write(struct qcow2 *q, uint64_t off, const void *buf, size_t n, struct err *e) MUST_CHECK;
 
@@ -302,6 +312,7 @@ int txn_write_table(struct qcow2 *q, uint64_t off, const uint64_t *t, size_t n, 
 /* Hand what is still joined to the device. */
 int txn_write_done(struct qcow2 *q, struct err *e) MUST_CHECK;
 
+/* ---- txn.c: the shadow commit ---- */
 /*
  * Write changed refcount blocks and the refcount table to new places, flush, write the header's first sector with
  * *@nh (rt_off and rt_clusters are filled in here), flush. Commit point: that sector. On success q->h is *@nh.
@@ -363,7 +374,6 @@ int tree_put_l1(struct qcow2 *q, const uint64_t *l1, size_t n, uint64_t *off, st
 
 /* ---- snap_table.c: "Snapshots" ---- */
 int snaps_load(struct qcow2 *q, struct err *e) MUST_CHECK;
-void snaps_free(struct qcow2_snap *s, unsigned n);
 size_t snaps_bytes(const struct qcow2_snap *s, unsigned n);
 void snaps_encode(const struct qcow2_snap *s, unsigned n, uint8_t *p);
 /* Write @s as a new snapshot table, and give back the one that stands. @off: out; 0 without snapshots. */
@@ -375,9 +385,7 @@ int snap_set_extra(struct qcow2_snap *s, struct err *e) MUST_CHECK;
 /* Its L1 table, s->l1_size entries. Caller frees *@l1. */
 int snap_load_l1(struct qcow2 *q, const struct qcow2_snap *s, uint64_t **l1, struct err *e) MUST_CHECK;
 
-/* ---- bitmap.c ---- */
-void bitmaps_free(struct bitmaps *b);
-
+/* ---- bitmap_dir.c: more of it in bitmap.h ---- */
 /* A directory entry without its strings, and how long it is with them; what the format says of it is true. */
 void bitmap_decode(const uint8_t *p, struct qcow2_bitmap *b);
 uint64_t bitmap_bytes(const struct qcow2_bitmap *b);
@@ -389,10 +397,10 @@ int bitmap_load_table(struct qcow2 *q, const struct qcow2_bitmap *b, uint64_t **
 /* Write @t, @n entries, as @b's new table. */
 int bitmap_put_table(struct qcow2 *q, struct qcow2_bitmap *b, const uint64_t *t, uint64_t n, struct err *e) MUST_CHECK;
 
-/* Part of a transaction: set in @to what @ranges, in the disk's order, says with bitmap_set(), and give @to a new table. */
+/* ---- bitmap_merge.c ---- */
+/* Says with bitmap_set(), in the disk's order, which parts of the disk are to be set in a bitmap. */
 struct bitmap_sink;
 typedef int bitmap_ranges_fn(void *ctx, struct bitmap_sink *s, struct err *e);
-int bitmap_mark(struct qcow2 *q, struct qcow2_bitmap *to, bitmap_ranges_fn *ranges, void *ctx, struct err *e) MUST_CHECK;
 
 /* Set what covers bytes [@from, @to) of the disk. */
 int bitmap_set(struct bitmap_sink *s, uint64_t from, uint64_t to, struct err *e) MUST_CHECK;
@@ -400,10 +408,7 @@ int bitmap_set(struct bitmap_sink *s, uint64_t from, uint64_t to, struct err *e)
 /* A transaction: set them in all enabled bitmaps. @ranges is called for each. */
 int bitmaps_mark(struct qcow2 *q, bitmap_ranges_fn *ranges, void *ctx, struct err *e) MUST_CHECK;
 
-/* Part of a transaction: add @from's bits, of @src, to @to's, and give @to a new table. Both fit their disks. */
-int bitmap_merge(struct qcow2 *q, struct qcow2_bitmap *to, struct qcow2 *src, const struct qcow2_bitmap *from,
-	struct err *e) MUST_CHECK;
-
+/* ---- bitmap.c ---- */
 /*
  * Part of a transaction that changes the disk: make the bitmaps' tables fit a disk of @size bytes, and with @dirty
  * set every bit of the enabled ones. Names the new directory in @hd; @x: storage for that. Afterwards the caller

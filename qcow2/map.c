@@ -4,25 +4,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The tables that the last call used. */
-struct view {
-	int snap;
-	uint64_t *l1; /* of a snapshot; the active layer's is q->l1 */
-	size_t n;
-	uint64_t l2_off;
-	uint8_t *l2;
-};
-
-void map_forget(struct qcow2 *q)
-{
-	if (q->view) {
-		free(q->view->l1);
-		free(q->view->l2);
-		free(q->view);
-		q->view = NULL;
-	}
-}
-
 /* Have the L1 table of @snap at hand. */
 static int view_for(struct qcow2 *q, int snap, struct err *e)
 {

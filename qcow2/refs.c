@@ -54,17 +54,6 @@ int refs_load(struct qcow2 *q, struct err *e)
 	return 0;
 }
 
-void refs_done(struct refs *r)
-{
-	for (size_t i = 0; r->blk && i < r->n; i++) {
-		free(r->blk[i].data);
-		free(r->blk[i].pin);
-	}
-	free(r->blk);
-	free(r->table);
-	*r = (struct refs){ 0 };
-}
-
 /* More blocks in memory than the file has room for: several table entries name the same block. */
 static int count_block(struct qcow2 *q, struct err *e)
 {

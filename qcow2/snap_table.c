@@ -19,16 +19,6 @@
 #define SX_DISK_SIZE 8
 #define SX_ICOUNT    16
 
-void snaps_free(struct qcow2_snap *s, unsigned n)
-{
-	for (unsigned i = 0; s && i < n; i++) {
-		free(s[i].id);
-		free(s[i].name);
-		free(s[i].extra);
-	}
-	free(s);
-}
-
 /* A window over the table, which is read in pieces: its length is known only at its end. */
 struct win {
 	struct qcow2 *q;

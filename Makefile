@@ -121,13 +121,14 @@ lib-y += qcow2/finding.o qcow2/repair.o
 lib-y += qcow2/image/chain.o qcow2/image/copy.o qcow2/image/image.o qcow2/image/raw.o qcow2/image/writer.o
 
 # monitor: QMP, HMP, guest agent
-lib-y += monitor/chan.o monitor/msg.o monitor/connect.o monitor/qmp.o monitor/event.o monitor/job.o
-lib-y += monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
+lib-y += monitor/chan.o monitor/msg.o monitor/job_status.o monitor/event.o monitor/qmp.o monitor/qmp_wait.o monitor/connect.o
+lib-y += monitor/job.o monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 
 # kvm: one QEMU process
-lib-y += kvm/def.o kvm/def_args.o kvm/argv.o kvm/argv_disk.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
-lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o kvm/devices.o kvm/made.o kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
-lib-y += kvm/def_guest.o
+lib-y += kvm/def.o kvm/def_args.o kvm/def_guest.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
+lib-y += kvm/argv.o kvm/argv_build.o kvm/argv_disk.o kvm/devices.o kvm/made.o
+lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o
+lib-y += kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)

@@ -1,8 +1,6 @@
 #include "kvm/argv.h"
 
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kvm/sockets.h"
@@ -10,88 +8,7 @@
 #include "lib/limits.h"
 #include "lib/own.h"
 
-/* ---- a growing vector ------------------------------------------------------------------------------------ */
-
-/* Take over @s; NULL is memory that ran out. */
-static void argv_own(struct argv *a, char *s)
-{
-	if (s && a->n + 2 > a->cap) {
-		size_t cap = a->cap ? a->cap * 2 : 64;
-		char **v = realloc(a->v, cap * sizeof *v);
-
-		if (v) {
-			a->v = v;
-			a->cap = cap;
-		}
-	}
-	if (!s || a->n + 2 > a->cap) {
-		a->oom = true;
-		free(s);
-		return;
-	}
-	a->v[a->n++] = s;
-	a->v[a->n] = NULL;
-}
-
-void argv_add(struct argv *a, const char *s)
-{
-	argv_own(a, strdup(s));
-}
-
-void argv_addf(struct argv *a, const char *fmt, ...)
-{
-	char *s = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&s, fmt, ap) < 0)
-		s = NULL;
-	va_end(ap);
-	argv_own(a, s);
-}
-
-void argv_done(struct argv *a)
-{
-	for (size_t i = 0; i < a->n; i++)
-		free(a->v[i]);
-	free(a->v);
-	*a = (struct argv){ 0 };
-}
-
-void argv_take(struct argv *a, const char *name, struct buf *b)
-{
-	argv_add(a, name);
-	argv_own(a, buf_take(b));
-	buf_done(b);
-}
-
-void opt_add(struct buf *b, const char *key, const char *val)
-{
-	buf_addf(b, ",%s=", key);
-	for (; *val; val++) {
-		if (*val == ',')
-			buf_addc(b, ',');
-		buf_addc(b, *val);
-	}
-}
-
 /* ---- pieces ---------------------------------------------------------------------------------------------- */
-
-int device_name(const struct build *b, const char *type, struct buf *name, struct err *e)
-{
-	buf_adds(name, type);
-	if (kvm_caps_has_device(b->spec->caps, type))
-		return 0;
-	return err_set(e, -EOPNOTSUPP, "QEMU %s has no device %s", b->spec->caps->version, type);
-}
-
-int virtio_name(const struct build *b, const char *type, struct buf *name, struct err *e)
-{
-	char full[64];
-
-	snprintf(full, sizeof full, "virtio-%s-%s", type, b->family == FAMILY_MICROVM ? "device" : "pci");
-	return device_name(b, full, name, e);
-}
 
 static enum family family_of(const char *machine)
 {

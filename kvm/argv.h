@@ -15,6 +15,9 @@ struct build {
 	bool kvm;
 };
 
+/* Take @s over; NULL is memory that ran out. */
+void argv_own(struct argv *a, char *s);
+
 /* Append ",@key=@val" to the option string @b, with the commas in @val doubled. */
 void opt_add(struct buf *b, const char *key, const char *val);
 

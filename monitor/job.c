@@ -11,38 +11,6 @@
 #define ASK_PROGRESS_MS 200
 #define ASK_ANYWAY_MS	2000 /* also without a progress function: an event that never came is no endless wait */
 
-static const char status_names[][10] = { "undefined", "created", "running",  "paused",	  "ready", "standby",
-					 "waiting",   "pending", "aborting", "concluded", "null" };
-
-const char *mon_job_status_name(enum mon_job_status s)
-{
-	return status_names[s];
-}
-
-static void set_status(struct mon_job *j, const char *name)
-{
-	for (unsigned s = 0; s < ARRAY_SIZE(status_names); s++)
-		if (!strcmp(status_names[s], name)) {
-			if (s == JOB_CREATED)
-				j->seen = 0; /* a new job under an id used before */
-			j->status = s;
-			j->seen |= 1u << s;
-		}
-}
-
-bool mon_job_event(struct mon *m, const struct json *data)
-{
-	const char *id = json_str(json_get(data, "id"), "");
-
-	for (struct mon_job *j = m->jobs; j; j = j->next)
-		if (!strcmp(j->id, id)) {
-			set_status(j, json_str(json_get(data, "status"), ""));
-			j->newer = m->answered;
-			return true;
-		}
-	return false;
-}
-
 void mon_job_forget(struct mon *m, struct mon_job *j)
 {
 	for (struct mon_job **at = &m->jobs; *at; at = &(*at)->next)
@@ -91,14 +59,14 @@ static int look(struct mon *m, struct mon_job *j, struct deadline d, bool *liste
 			continue;
 		*listed = true;
 		if (!j->newer)
-			set_status(j, json_str(json_get(v, "status"), ""));
+			mon_job_set_status(j, json_str(json_get(v, "status"), ""));
 		snprintf(j->type, sizeof j->type, "%s", json_str(json_get(v, "type"), ""));
 		snprintf(j->error, sizeof j->error, "%s", json_str(json_get(v, "error"), ""));
 		j->current = json_uint(json_get(v, "current-progress"), 0);
 		j->total = json_uint(json_get(v, "total-progress"), 0);
 	}
 	if (!*listed && !j->newer)
-		set_status(j, "null");
+		mon_job_set_status(j, "null");
 	return 0;
 }
 
@@ -166,7 +134,7 @@ int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, str
 		}
 		if (rc == 0 || rc == -ETIMEDOUT)
 			return err_set(e, -ETIMEDOUT, "job '%s' was still %s, not %s, after %llu ms", j->id,
-				       status_names[j->status], status_names[want], chan_waited_ms(&w));
+				       mon_job_status_name(j->status), mon_job_status_name(want), chan_waited_ms(&w));
 		if (rc < 0)
 			return err_at(e, "cannot follow job '%s'", j->id);
 	}

@@ -49,7 +49,13 @@ int mon_pump(struct mon *m, struct chan_wait *w, struct err *e) MUST_CHECK;
 int mon_take_event(struct mon *m, struct json_span line, struct err *e) MUST_CHECK;
 void mon_drop_events(struct mon *m);
 
+/* The oldest event that is one of @names, taken out of the queue; NULL: there is none. */
+struct mon_event *mon_find_event(struct mon *m, const char *const *names);
+
 /* True if @data of a JOB_STATUS_CHANGE is about a tracked job, which then knows. */
 bool mon_job_event(struct mon *m, const struct json *data);
+
+/* @name as QEMU says it; one that is not known changes nothing. */
+void mon_job_set_status(struct mon_job *j, const char *name);
 
 #endif

@@ -339,6 +339,23 @@ hardened_glibc() {
 	[[ $output == *"qcow2/map.c"* ]]
 }
 
+@test "layers: a call that runs up, and files that call each other in a circle, are found" {
+	mkdir -p o/lib o/kvm
+	object() { echo "int $2(void); int $1(void); int $1(void) { return $2(); }" | gcc -x c -c - -o "o/$3.o"; }
+	object one two lib/buf
+	object two three lib/text
+	tests/layers.pl o
+	object two one lib/text
+	run tests/layers.pl o
+	[ "$status" != 0 ]
+	[[ $output == *"a circle of 2 files: lib/buf.c lib/text.c"* ]]
+	object two three lib/text
+	object three four kvm/kvm
+	run tests/layers.pl o
+	[ "$status" != 0 ]
+	[[ $output == *"lib/text.c: calls three() of kvm/kvm.c, which is above it"* ]]
+}
+
 @test "make help names every target that a person would type" {
 	make help >help
 	for t in $(sed -n 's/^\.PHONY: //p' Makefile tests/tests.mk); do

@@ -165,6 +165,9 @@ struct file_set {
 /* Add @top, if it is there, and all that it stands on. */
 void file_set_add(struct file_set *s, const char *top, bool raw);
 
+/* Add @file alone. False: it is in already, or there is no such file, or no memory (then @s has everything). */
+bool file_set_put(struct file_set *s, const char *file, bool raw);
+
 /* Whether @file is there, and in it. */
 bool file_set_has(const struct file_set *s, const char *file);
 void file_set_done(struct file_set *s);

@@ -27,8 +27,8 @@ void file_set_done(struct file_set *s)
 	free(s->v);
 }
 
-/* False: it is in already, with all below it, or there is no such file. */
-static bool set_add(struct file_set *s, const char *file, bool raw)
+
+bool file_set_put(struct file_set *s, const char *file, bool raw)
 {
 	struct file_id *all;
 	struct stat st;
@@ -53,7 +53,7 @@ void file_set_add(struct file_set *s, const char *top, bool raw)
 	struct err e;
 
 	snprintf(at, sizeof at, "%s", top);
-	while (at[0] && set_add(s, at, raw) && !raw) {
+	while (at[0] && file_set_put(s, at, raw) && !raw) {
 		if (chain_next(at, next, &raw, &e) < 0)
 			s->all = true;
 		memcpy(at, next, sizeof at);

@@ -1,5 +1,6 @@
 /* See needs.h. */
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -78,36 +79,62 @@ static int spared_by_others(struct fermata_vm *vm, const char *file, struct err 
 	return who ? err_set(e, -EBUSY, "another VM, '%s', needs %s", who, file) : 0;
 }
 
+/*
+ * Whether @r's chain comes to @base, and not to @top before: 1, 0, or -1 when it cannot be told. @fine: files that have been
+ * come by on the way to 0, and are not followed again: what is asked grows with the images, not with the chains.
+ */
+static int reaches(const struct root *r, const char *base, const char *top, struct file_set *fine)
+{
+	char at[PATH_MAX], next[PATH_MAX];
+	bool raw = r->raw;
+	struct err e;
+
+	snprintf(at, sizeof at, "%s", r->file);
+	for (;;) {
+		if (!at[0] || (top && same_file(at, top)))
+			return 0;
+		if (same_file(at, base))
+			return 1;
+		if (!file_set_put(fine, at, raw))
+			return fine->all ? -1 : 0;
+		if (raw)
+			return 0;
+		if (chain_next(at, next, &raw, &e) < 0)
+			return -1;
+		memcpy(at, next, sizeof at);
+	}
+}
+
 /* ---- writing into a base ----------------------------------------------------------------------------------- */
 
 struct sparing {
 	const char *disk, *top, *base;
 	uint64_t but;
 	struct file_set own; /* @top's chain */
+	struct file_set fine;
 };
 
 static int spare(void *ctx, const struct root *r, struct err *e)
 {
 	struct sparing *s = ctx;
-	auto_file_set struct file_set below = { 0 };
 
 	if (r->snap && r->snap->id == s->but)
 		return 0;
 	/* What this disk itself has of the chain: lost or kept, that is another question. */
 	if (!strcmp(r->disk, s->disk) && file_set_has(&s->own, r->file))
 		return 0;
-	file_set_add(&below, r->file, r->raw);
-	return !file_set_has(&below, s->base) || file_set_has(&below, s->top) ? 0 : busy(r, s->base, e);
+	return reaches(r, s->base, s->top, &s->fine) > 0 ? busy(r, s->base, e) : 0;
 }
 
 int image_spares_all(struct fermata_vm *vm, const char *disk, const char *top, const char *base, uint64_t but, struct err *e)
 {
-	struct sparing s = { disk, top, base, but, { 0 } };
+	struct sparing s = { .disk = disk, .top = top, .base = base, .but = but };
 	int rc;
 
 	file_set_add(&s.own, top, false);
 	rc = each_root(vm, spare, &s, e);
 	file_set_done(&s.own);
+	file_set_done(&s.fine);
 	return rc < 0 ? rc : spared_by_others(vm, base, e);
 }
 
@@ -115,23 +142,24 @@ int image_spares_all(struct fermata_vm *vm, const char *disk, const char *top, c
 
 struct taking {
 	const char *disk, *file;
+	struct file_set fine;
 };
 
 static int take_from(void *ctx, const struct root *r, struct err *e)
 {
-	const struct taking *t = ctx;
-	auto_file_set struct file_set below = { 0 };
+	struct taking *t = ctx;
 	bool own = !strcmp(r->disk, t->disk);
 
 	if (own && (r->active || (!r->external && same_file(r->file, t->file))))
 		return 0;
-	file_set_add(&below, r->file, r->raw);
-	return file_set_has(&below, t->file) ? busy(r, t->file, e) : 0;
+	return reaches(r, t->file, NULL, &t->fine) ? busy(r, t->file, e) : 0;
 }
 
 int image_can_be_active(struct fermata_vm *vm, const char *disk, const char *file, struct err *e)
 {
-	struct taking t = { disk, file };
+	struct taking t = { .disk = disk, .file = file };
+	int rc = each_root(vm, take_from, &t, e);
 
-	return each_root(vm, take_from, &t, e) < 0 ? e->code : spared_by_others(vm, file, e);
+	file_set_done(&t.fine);
+	return rc < 0 ? rc : spared_by_others(vm, file, e);
 }

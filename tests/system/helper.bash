@@ -441,6 +441,24 @@ inject() {
 	esac
 }
 
+# aims TRACE <LIST: where inject and hold are to aim: LIST has lines "CALL WORDS", in the order in which they are made; for
+# each "CALL:N", counted in the trace of a run that was not cut off.
+aims() {
+	perl -e '
+		my ($trace, %n) = @ARGV;
+		chomp(my @want = <STDIN>);
+		open(my $in, "<", $trace) or die "$trace: $!\n";
+		while (@want and defined(my $line = <$in>)) {
+			my ($call) = $line =~ /^(\w+)\(/ or next;
+			my ($c, $words) = split(/ /, $want[0], 2);
+			$n{$call}++;
+			next unless $c eq $call and index($line, $words) >= 0;
+			print "$c:$n{$c}\n";
+			shift @want;
+		}
+		die "not in the trace: $want[0]\n" if @want;' "$1"
+}
+
 # Most were cut off that were to be: else the moments were not where they should be
 most_cut() {
 	[ $n_aimed -gt 0 ] && [ $((n_missed * 4)) -le $n_aimed ] || { echo "$n_missed of $n_aimed were not cut off"; return 1; }

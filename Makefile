@@ -133,7 +133,7 @@ lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)
 lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
-lib-y += engine/record/state_json.o
+lib-y += engine/record/state_json.o engine/record/stay.o
 lib-y += engine/vm/compat.o engine/vm/compat_lines.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
 lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o
 lib-y += engine/chain/images.o engine/chain/merge.o engine/chain/needs.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o
@@ -157,7 +157,7 @@ lib-y += engine/checkpoint/files.o
 lib-y += engine/blockjob/flush.o engine/blockjob/job.o engine/blockjob/lost.o engine/blockjob/plan.o engine/blockjob/qmp.o
 lib-y += engine/blockjob/start.o
 lib-y += engine/snapshot/carrier.o engine/snapshot/choose.o engine/snapshot/create.o engine/snapshot/create_end.o engine/snapshot/delete.o
-lib-y += engine/snapshot/delete_external.o engine/snapshot/revert.o engine/snapshot/revert_external.o
+lib-y += engine/snapshot/delete_external.o engine/snapshot/merge_disk.o engine/snapshot/revert.o engine/snapshot/revert_external.o
 lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapshot/verify.o
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o

@@ -89,6 +89,9 @@ static int settle(struct fermata_vm *vm, struct err *e)
 		if (trash_memory(vm, s, e) < 0)
 			return e->code;
 	}
+	for (size_t i = 0; p->op == PENDING_DELETE && i < s->n_disks; i++)
+		if (s->disks[i].external && record_stay(vm->rec, s->disks[i].disk, s->disks[i].file, s->disks[i].raw, e) < 0)
+			return e->code;
 	if ((p->op == PENDING_CREATE || p->op == PENDING_DELETE) && native_delete(vm, s, p->marks, &why) < 0)
 		vm_notice(vm, "%s", why.msg);
 	for (size_t i = 0; (p->op == PENDING_CREATE || p->op == PENDING_REVERT) && i < s->n_disks; i++)

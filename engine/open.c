@@ -70,8 +70,10 @@ static int settle(struct fermata_vm *vm, struct err *e)
 	record_clean(vm->rec);
 	if (!vm_alive(vm))
 		kvm_clean(vm->run_dir);
-	if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || (CONFIG_MEMORY && standby_recover(vm, e) < 0) ||
-		trash_empty(vm, e) < 0 || (CONFIG_BOOT && guard_look(vm, e) < 0))
+	if ((CONFIG_SNAPSHOT && jobs_settle(vm, e) < 0) || vm_recover(vm, e) < 0 || (CONFIG_MEMORY && standby_recover(vm, e) < 0))
+		return err_at(e, "%s", vm->name);
+	trash_empty(vm);
+	if (CONFIG_BOOT && guard_look(vm, e) < 0)
 		return err_at(e, "%s", vm->name);
 	return 0;
 }

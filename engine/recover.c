@@ -82,15 +82,11 @@ static int recover_delete(struct fermata_vm *vm, const char *name, struct err *e
 
 	if (vm_alive(vm) && savevm_settle(vm, SAVEVM_DELETE, s, &found, failed, e) < 0)
 		return e->code;
-	if (fermata_snap_external(s)) {
-		if (remove_ext_redo(vm, e) < 0) {
-			if (vm->rec->pending.op != PENDING_NONE)
-				return e->code;
-			vm_notice(vm, "%s", e->msg);
-			return 0;
-		}
-	} else if (remove_tags(vm, s, NULL, e) < 0 || remove_finish(vm, e) < 0) {
-		return e->code;
+	if (remove_ext_redo(vm, e) < 0) {
+		if (vm->rec->pending.op != PENDING_NONE)
+			return e->code;
+		vm_notice(vm, "%s", e->msg);
+		return 0;
 	}
 	vm_notice(vm, "snapshot-delete '%s' was cut off: it is now finished", name);
 	return 0;

@@ -124,7 +124,10 @@ static int go_on(struct fermata_vm *vm, struct record_job *j, struct err *e)
 		node_sweep(vm, j->disk, e) < 0))
 		return e->code;
 	j->pivot = false;
-	return record_save(vm->rec, e) < 0 ? e->code : trash_empty(vm, e);
+	if (record_save(vm->rec, e) < 0)
+		return e->code;
+	trash_empty(vm);
+	return 0;
 }
 
 /* Whether the header of the image above says that a pull or a commit is complete. */
@@ -154,7 +157,10 @@ static int note_dead(struct fermata_vm *vm, struct record_job *j, struct err *e)
 		return e->code;
 	j->pivot = false;
 	vm_notice(vm, "%s: %s %s", j->disk, fermata_job_name(j->op), done ? "is complete" : "was cut off; the disk is as it was");
-	return job_note(vm, j, done, done ? "" : "it was cut off", e) < 0 ? e->code : trash_empty(vm, e);
+	if (job_note(vm, j, done, done ? "" : "it was cut off", e) < 0)
+		return e->code;
+	trash_empty(vm);
+	return 0;
 }
 
 /*
@@ -185,7 +191,8 @@ static int note_ended(struct fermata_vm *vm, struct record_job *j, const char *e
 	if ((j->op == FERMATA_COMMIT && dismiss(vm, j, e) < 0) || node_sweep(vm, j->disk, e) < 0 || job_note(vm, j, done, error, e) < 0 ||
 		dismiss(vm, j, e) < 0)
 		return e->code;
-	return trash_empty(vm, e);
+	trash_empty(vm);
+	return 0;
 }
 
 /* Find the job in QEMU. 1: there; 0: not there; it is not tracked. */

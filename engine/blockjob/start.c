@@ -152,8 +152,9 @@ static int refuse(struct fermata_vm *vm, struct record_job *j, struct err *e)
 	if (j->op == FERMATA_COPY && !j->reused && record_trash(vm->rec, j->images[1], &also) < 0)
 		err_also(e, "%s", also.msg);
 	record_job_drop(vm->rec, j);
-	if (record_save(vm->rec, &also) < 0 || (vm_alive(vm) && node_sweep(vm, NULL, &also) < 0) || trash_empty(vm, &also) < 0)
+	if (record_save(vm->rec, &also) < 0 || (vm_alive(vm) && node_sweep(vm, NULL, &also) < 0))
 		err_also(e, "%s", also.msg);
+	trash_empty(vm);
 	return e->code;
 }
 
@@ -174,7 +175,8 @@ static int begin_live(struct fermata_vm *vm, struct start *s, struct err *e)
 		e->code = FERMATA_PENDING;
 		return err_hint(e, "the job has begun; the next command sees to the record");
 	}
-	return trash_empty(vm, e);
+	trash_empty(vm);
+	return 0;
 }
 
 static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
@@ -183,8 +185,12 @@ static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
 
 	if (forget(vm, s->j, e) < 0)
 		return e->code;
-	if (off_job(vm, s->p, s->j, e) == 0)
-		return job_note(vm, s->j, true, "", e) < 0 ? e->code : trash_empty(vm, e);
+	if (off_job(vm, s->p, s->j, e) == 0) {
+		if (job_note(vm, s->j, true, "", e) < 0)
+			return e->code;
+		trash_empty(vm);
+		return 0;
+	}
 	if (e->code == -ECANCELED)
 		err_hint(e, "the disk reads as before; the same command again completes it");
 	if (job_note(vm, s->j, false, e->msg, &also) < 0)

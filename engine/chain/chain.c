@@ -119,6 +119,8 @@ static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_snaps; i < n; i++)
 		for (size_t j = 0; j < vm->rec->snaps[i]->n_disks; j++)
 			file_set_add(&w->vouched, vm->rec->snaps[i]->disks[j].file, true);
+	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_stays; i < n; i++)
+		file_set_add(&w->vouched, vm->rec->stays[i].file, true);
 	for (size_t i = 0, n = w->asked ? 0 : vm->rec->n_disks; i < n; i++)
 		if (vm->rec->disks[i].active)
 			file_set_add(&w->vouched, vm->rec->disks[i].active, true);

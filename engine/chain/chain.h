@@ -196,8 +196,11 @@ char *needed_by_whom(struct fermata_vm *vm, const char *file);
 /* @s goes, and its memory with it, if that is in a file. */
 int trash_memory(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
 
-/* Remove what the record lists for removal and no definition, record or chain of any VM of this host needs. */
-int trash_empty(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+/*
+ * Remove what the record lists for removal and no definition, record or chain of any VM of this host needs. What cannot be
+ * removed stays on the list, with a notice: whatever the command was about is done.
+ */
+void trash_empty(struct fermata_vm *vm);
 
 /* A kind of file that is written, and may take the place of an older one. */
 struct output_kind {

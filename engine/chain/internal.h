@@ -29,6 +29,9 @@ char *backing_name(const char *backing);
 /* Add what a VM's definition, record and all chains that begin in them need. */
 void file_set_add_needs(struct file_set *s, const struct def *def, const struct record *r);
 
+/* Whether both paths name the same folder. */
+bool in_one_folder(const char *a, const char *b);
+
 /* ---- backing.c ---- */
 
 /* What the header of a qcow2 image names: the backing file, and the external data file, "" where there is none. */

@@ -209,7 +209,7 @@ int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, b
 	return image_make(vm, path, backing, raw, backing, raw, false, e);
 }
 
-static bool in_one_folder(const char *a, const char *b)
+bool in_one_folder(const char *a, const char *b)
 {
 	return base_of(a) - a == base_of(b) - b && !strncmp(a, b, (size_t)(base_of(a) - a));
 }

@@ -1,4 +1,5 @@
 /* Files to be removed: on record until nobody needs them. */
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "kvm/def.h"
 #include "lib/buf.h"
 #include "lib/err.h"
+#include "lib/file.h"
 #include "lib/own.h"
 
 static void others_need(struct file_set *s, struct fermata_vm *vm)
@@ -66,34 +68,68 @@ static bool is_spare_name(const struct record *r, const char *file)
 	return true;
 }
 
-int trash_empty(struct fermata_vm *vm, struct err *e)
+/* What the pending operation opens if it has to be done again. */
+static void pending_needs(struct file_set *s, const struct record *r)
 {
-	auto_file_set struct file_set needed = { 0 };
-	struct record *r = vm->rec;
+	for (size_t j = 0; r->pending.snap && j < r->pending.snap->n_disks; j++)
+		if (!r->pending.snap->disks[j].external)
+			file_set_add(s, r->pending.snap->disks[j].file, false);
+}
+
+/* What is gone is gone before the record forgets it. */
+static bool flush_folders(struct fermata_vm *vm, char **gone, size_t n)
+{
 	struct err why;
-	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if ((i + 1 == n || !in_one_folder(gone[i], gone[i + 1])) && file_flush_name(gone[i], &why) < 0 && why.code != -ENOENT) {
+			vm_notice(vm, "%s, where something was removed", why.msg);
+			return false;
+		}
+	return true;
+}
+
+void trash_empty(struct fermata_vm *vm)
+{
+	auto_file_set struct file_set needed = { 0 }, later = { 0 };
+	struct record *r = vm->rec;
+	auto_free char **gone = calloc(r->n_trash + 1, sizeof *gone);
+	size_t left = 0, n_gone = 0, n = r->n_trash;
+	struct err why;
 
 	if (r->n_trash) {
 		file_set_add_needs(&needed, vm->def, r);
 		others_need(&needed, vm);
+		pending_needs(&later, r);
 	}
 	/* Somebody's definition or record cannot be read: they stay on the list until it can. */
-	if (needed.all)
-		return 0;
-	for (size_t i = 0; i < r->n_trash; i++) {
+	if (needed.all || !n || !gone)
+		return;
+	for (size_t i = 0; i < n; i++) {
 		char *file = r->trash[i];
 
-		if ((!file_set_has(&needed, file) || is_spare_name(r, file)) && overlay_remove(file, &why) < 0) {
+		if (file_set_has(&later, file)) {
+			r->trash[left++] = file;
+		} else if (file_set_has(&needed, file) && !is_spare_name(r, file)) {
+			free(file);
+		} else if (overlay_remove(file, &why) < 0) {
 			vm_notice(vm, "%s, which nothing needs any more", why.msg);
 			r->trash[left++] = file;
-			continue;
+		} else {
+			gone[n_gone++] = file;
 		}
-		free(file);
 	}
-	if (left == r->n_trash)
-		return 0;
+	if (n_gone && !flush_folders(vm, gone, n_gone)) {
+		memcpy(r->trash + left, gone, n_gone * sizeof *gone);
+		left += n_gone;
+		n_gone = 0;
+	}
 	r->n_trash = left;
-	return record_save(r, e);
+	while (n_gone)
+		free(gone[--n_gone]);
+	/* The list may name what is gone already: the next command looks once more. */
+	if (left < n && record_save(r, &why) < 0)
+		vm_notice(vm, "%s", why.msg);
 }
 
 int remove_finish(struct fermata_vm *vm, struct err *e)
@@ -103,5 +139,6 @@ int remove_finish(struct fermata_vm *vm, struct err *e)
 	snap_free(record_take(vm->rec, vm->rec->pending.snap->id));
 	if ((nvram && record_trash(vm->rec, nvram, e) < 0) || trash_memory(vm, vm->rec->pending.snap, e) < 0 || pending_end(vm, e) < 0)
 		return e->code;
-	return trash_empty(vm, e);
+	trash_empty(vm);
+	return 0;
 }

@@ -44,5 +44,8 @@ int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struc
 		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
 			if (!r->snaps[i]->disks[j].raw && add_user(u, r->snaps[i]->disks[j].file, frozen, e) < 0)
 				return e->code;
+	for (size_t i = 0; i < r->n_stays; i++)
+		if (!r->stays[i].raw && file_exists(r->stays[i].file) && add_user(u, r->stays[i].file, frozen, e) < 0)
+			return e->code;
 	return 0;
 }

@@ -203,7 +203,6 @@ static int commit(struct fermata_vm *vm, struct fermata_snap *s, struct fermata_
 static int bake(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 {
 	auto_snap struct fermata_snap *c = rename_files(s);
-	struct err also;
 
 	if (!c)
 		return err_nomem(e, "bake");
@@ -212,12 +211,14 @@ static int bake(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 	if (trash(vm, c->memory, true, e) < 0 || trash(vm, c->ram, true, e) < 0 || record_save(vm->rec, e) < 0)
 		return e->code;
 	if (make(vm, s, c, e) < 0) {
-		if (trash_empty(vm, &also) < 0)
-			err_also(e, "%s", also.msg);
+		trash_empty(vm);
 		return e->code;
 	}
 	/* What is the snapshot's by then is left alone; all else of the trash goes. If it fails, the next command sees which. */
-	return commit(vm, s, c, e) < 0 ? e->code : trash_empty(vm, e);
+	if (commit(vm, s, c, e) < 0)
+		return e->code;
+	trash_empty(vm);
+	return 0;
 }
 
 int fermata_snapshot_bake(struct fermata_vm *vm, const char *name, struct err *e)

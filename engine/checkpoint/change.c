@@ -30,8 +30,9 @@ static int change(struct fermata_vm *vm, struct err *e)
 		(run && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
 	vm_because(vm, run ? FERMATA_RUNNING : FERMATA_PAUSED, "from snapshot");
-	if (pending_end(vm, e) < 0 || trash_empty(vm, e) < 0)
+	if (pending_end(vm, e) < 0)
 		return e->code;
+	trash_empty(vm);
 	if (run)
 		after_restore(vm);
 	return 0;

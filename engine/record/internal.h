@@ -16,4 +16,9 @@ void write_boot(struct json_out *w, struct record_boot *b);
 void write_marks(struct json_out *w, const struct pending *p);
 void note_defined(const struct record *r, struct record_disk *d);
 
+/* ---- stay.c ---- */
+
+int read_stays(const struct json *list, struct record *r, struct err *e);
+void write_stays(struct json_out *w, const struct record *r);
+
 #endif

@@ -124,6 +124,9 @@ void record_free(struct record *r)
 	for (size_t i = 0; i < r->n_trash; i++)
 		free(r->trash[i]);
 	free(r->trash);
+	while (r->n_stays)
+		record_stay_drop(r, r->n_stays - 1);
+	free(r->stays);
 	for (size_t i = 0; i < r->n_jobs; i++)
 		job_free(r->jobs[i]);
 	free(r->jobs);
@@ -210,6 +213,9 @@ int record_string(char **at, const char *s, struct err *e)
 
 int record_trash(struct record *r, const char *file, struct err *e)
 {
+	for (size_t i = r->n_stays; i-- > 0;)
+		if (!strcmp(r->stays[i].file, file))
+			record_stay_drop(r, i);
 	return add_string(&r->trash, &r->n_trash, file, e);
 }
 

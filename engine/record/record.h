@@ -108,6 +108,15 @@ struct record_disk {
 	bool reclaim; /* an aborted checkpoint left VM state behind the disk's end: give it back when the VM is off */
 };
 
+/*
+ * An image that a snapshot froze which is deleted. Something kept it from being merged then; a later deletion that takes away
+ * the last reason merges or removes it.
+ */
+struct record_stay {
+	char *disk, *file;
+	bool raw;
+};
+
 /* What became of the VM's boots. Strings: NULL when there is nothing to say. */
 struct record_boot {
 	uint64_t tries; /* attempts begun since the VM was last healthy: raised and on disk before each of them */
@@ -136,6 +145,8 @@ struct record {
 	size_t n_disks;
 	char **trash; /* files that nothing needs any more, to be removed when a walk over all chains says so too */
 	size_t n_trash;
+	struct record_stay *stays;
+	size_t n_stays;
 	struct record_job **jobs;
 	size_t n_jobs;
 	struct pending pending;
@@ -210,8 +221,19 @@ void record_job_drop(struct record *r, struct record_job *j);
 int job_image(struct record_job *j, const char *file, struct err *e) MUST_CHECK; /* add a copy to its images */
 void job_free(struct record_job *j);
 
-/* Put a copy of @file on the list of what is to be removed. */
+/* Put a copy of @file on the list of what is to be removed, and of what stays in no chain. */
 int record_trash(struct record *r, const char *file, struct err *e) MUST_CHECK;
+
+/* ---- stay.c ---- */
+
+/* @file stays in @disk's chain, though no snapshot froze it any more; once, however often it is said. */
+int record_stay(struct record *r, const char *disk, const char *file, bool raw, struct err *e) MUST_CHECK;
+
+/* Take number @i off that list. */
+void record_stay_drop(struct record *r, size_t i);
+
+/* What was @from is @to now. */
+int record_stay_move(struct record *r, const char *from, const char *to, bool raw, struct err *e) MUST_CHECK;
 
 /* ---- state_json.c ---- */
 

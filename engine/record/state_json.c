@@ -232,6 +232,8 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 	json_each(t, json_get(o, "trash"))
 		if (record_trash(r, json_str(t, ""), e) < 0)
 			return e->code;
+	if (read_stays(json_get(o, "stays"), r, e) < 0)
+		return e->code;
 	json_each(j, json_get(o, "jobs"))
 		if (read_job(j, r, e) < 0)
 			return e->code;
@@ -383,6 +385,7 @@ int record_save(struct record *r, struct err *e)
 			json_put_str(&w, NULL, r->trash[i]);
 		json_arr_end(&w);
 	}
+	write_stays(&w, r);
 	if (r->n_jobs) {
 		json_arr(&w, "jobs");
 		for (size_t i = 0; i < r->n_jobs; i++)

@@ -107,6 +107,20 @@ static int take_overlays(struct record *r, struct fermata_snap *s, struct err *e
 	return 0;
 }
 
+/* The images that @old froze: its deletion merges them where that can be done, and leaves them in the chain where not. */
+static int leave_frozen(struct record *r, struct fermata_snap *old, struct err *e)
+{
+	for (size_t j = old->n_disks; j-- > 0;) {
+		if (!old->disks[j].external)
+			continue;
+		if (record_stay(r, old->disks[j].disk, old->disks[j].file, old->disks[j].raw, e) < 0)
+			return e->code;
+		snap_disk_done(&old->disks[j]);
+		memmove(old->disks + j, old->disks + j + 1, (--old->n_disks - j) * sizeof *old->disks);
+	}
+	return 0;
+}
+
 int create_finish(struct fermata_vm *vm, struct err *e)
 {
 	struct record *r = vm->rec;
@@ -120,7 +134,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 		old = record_take(r, r->pending.replaces);
 	r->next_id = s->id + 1;
 	r->current = s->id;
-	if (take_overlays(r, s, e) < 0)
+	if (take_overlays(r, s, e) < 0 || (old && leave_frozen(r, old, e) < 0))
 		return e->code;
 	if (s->adopted)
 		vm->loose = record_take(r, s->id);
@@ -132,7 +146,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 		savevm_dismiss(vm, SAVEVM_SAVE, s->id);
 	if (!old)
 		return 0;
-	return remove_tags(vm, old, NULL, e) < 0 ? e->code : remove_finish(vm, e);
+	return remove_tags(vm, old, NULL, e) < 0 ? e->code : remove_end(vm, e);
 }
 
 /* Nothing was ever written to them: out of QEMU with them, and away. */

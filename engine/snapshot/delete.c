@@ -29,10 +29,10 @@ static int carry_out(struct fermata_vm *vm, struct native *n, struct err *e)
 	struct err also;
 
 	if (vm_alive(vm))
-		return remove_tags(vm, s, NULL, e) < 0 ? e->code : remove_finish(vm, e);
+		return remove_tags(vm, s, NULL, e) < 0 ? e->code : remove_end(vm, e);
 	if (native_commit(n, e) == 0) {
 		native_done(n);
-		return remove_finish(vm, e);
+		return remove_end(vm, e);
 	}
 	/* No image was changed: it is as if it had not begun. */
 	if (!n->touched && pending_end(vm, &also) < 0)

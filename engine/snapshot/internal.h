@@ -17,8 +17,32 @@ struct fermata_diskspec;
 struct fermata_revert;
 struct fermata_snap;
 struct plan;
+struct record;
+
+/* ---- merge_disk.c ---- */
+
+/*
+ * What becomes of the image that a snapshot froze when that is deleted. GOES: nothing is backed by it. DOWN: it takes over what
+ * its one overlay has, and is in that one's place. UP: its overlays take over what it has. STAYS: it is in their chains as before.
+ */
+enum fate { GOES, DOWN, UP, STAYS };
+
+/*
+ * Merge what @d of snapshot number @id has frozen, and put what nothing needs then on the record's list; or note that it stays.
+ * @dry: only see whether that can be done. @fate: out. Every step can be repeated. -EREMOTEIO: QEMU could not.
+ */
+int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, bool dry, enum fate *fate, struct err *e) MUST_CHECK;
+
+/* Whether another snapshot than number @id froze @file. */
+bool is_frozen(const struct record *r, uint64_t id, const char *file);
 
 /* ---- delete_external.c ---- */
+
+/*
+ * The pending deletion's tags and images are seen to. What stayed when earlier snapshots were deleted, and has no reason to
+ * any more, is merged as a part of it; then it is ended. Commit point: the record, for each image.
+ */
+int remove_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* 0 if @s can be deleted now: there is room to move the data, and nothing is in the way. */
 int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;

@@ -60,8 +60,8 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 		return err_at(e, "%s: cannot revert to '%s'", vm->name, name);
 	rc = revert_any(vm, s, r, e);
 	vm_ask_anew(vm);
-	if (rc == 0 && trash_empty(vm, e) < 0)
-		return err_at(e, "%s", vm->name);
+	if (rc == 0)
+		trash_empty(vm);
 	/* A refusal costs nothing, nor does it cost the save. */
 	if (CONFIG_MEMORY && rc < 0 && e->code != FERMATA_PENDING && !vm_alive(vm) && managed_put_back(vm, save, &also) < 0)
 		err_also(e, "and: %s", also.msg);

@@ -25,7 +25,10 @@ int revert_ext_redo(struct fermata_vm *vm, struct native *n, struct err *e)
 	if (revert_ext_switch(vm, e) < 0)
 		return e->code;
 	vm_because(vm, FERMATA_SHUTOFF, "from snapshot");
-	return pending_end(vm, e) < 0 ? e->code : trash_empty(vm, e);
+	if (pending_end(vm, e) < 0)
+		return e->code;
+	trash_empty(vm);
+	return 0;
 }
 
 /* What a standby has loaded already. */

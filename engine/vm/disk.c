@@ -65,7 +65,7 @@ int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool ra
 			if (set_string(&d->file, to, e) < 0)
 				return e->code;
 		}
-	return 0;
+	return record_stay_move(vm->rec, from, to, raw, e);
 }
 
 int give_to_user(struct fermata_vm *vm, int fd, const char *path, struct err *e)

@@ -89,7 +89,6 @@ deletion_frees() {
 		fermata snapshot-revert v int
 		holds "$(active v)" 5 0 1M
 		fermata snapshot-delete v int
-		fermata blockcommit v vda --active --pivot --delete
 		[ "$(ls)" = v.qcow2 ]
 	done
 }
@@ -108,6 +107,102 @@ deletion_frees() {
 	fermata snapshot-revert v b
 	holds "$(active v)" 2 0 1M
 	holds "$(active v)" 1 1M 7M
+}
+
+# stayed OFF|RUNNING: a and b are gone, and v.qcow2, which two branches were backed by, has one image above it
+stayed() {
+	local before
+	fill v.qcow2 1 0 8M
+	fermata snapshot-create-as v a --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata snapshot-create-as v b --disk-only
+	fermata snapshot-revert v a
+	fill "$(active v)" 3 4M 1M
+	fermata snapshot-create-as v c --disk-only
+	fermata snapshot-create-as v d --disk-only
+	fermata snapshot-revert v b
+	fermata snapshot-create-as v e --disk-only
+	[ "$1" = off ] || fermata start v --paused
+	# Two images above a's: it stays; d's goes with all that nothing needs.
+	fermata snapshot-delete v a
+	grep -q '"stays"' "$FERMATA_ROOT/var/lib/fermata/v/state.json"
+	fermata snapshot-delete v b
+	fermata snapshot-delete v e
+	fermata snapshot-delete v d
+	in_chain "$PWD/v.qcow2"
+	before=$(space)
+	fermata snapshot-delete v c
+	[ "$(space)" -le $((before + 256)) ]
+	[ -z "$(fermata snapshot-list v --name)" ]
+	[ "$(ls)" = v.qcow2 ]
+	[ "$(active v)" = "$PWD/v.qcow2" ]
+	not grep -q '"stays"' "$FERMATA_ROOT/var/lib/fermata/v/state.json"
+	[ "$1" = off ] || fermata destroy v
+	holds v.qcow2 2 0 1M
+	holds v.qcow2 1 1M 7M
+}
+
+@test "deletion: an image that stayed for two branches is merged with the deletion of one of them, the VM off" { stayed off; }
+@test "deletion: an image that stayed for two branches is merged with the deletion of one of them, the VM running" { stayed running; }
+
+# An image below a tag's stays for it, whoever deletes that
+stayed_for_a_tag() {
+	fill v.qcow2 1 0 8M
+	fermata snapshot-create-as v ext --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata snapshot-create-as v int
+	fill "$(active v)" 3 0 1M
+	[ "$1" = off ] || fermata start v --paused
+	fermata snapshot-delete v ext 2>"$FERMATA_ROOT/err"
+	grep -q 'v.qcow2 stays in the chain: snapshots inside .* read from it' "$FERMATA_ROOT/err"
+	in_chain "$PWD/v.qcow2"
+	fermata snapshot-delete v int
+	[ "$(ls)" = v.qcow2 ]
+	[ "$1" = off ] || fermata destroy v
+	holds v.qcow2 3 0 1M
+	holds v.qcow2 1 1M 7M
+}
+
+@test "deletion: an image that stayed for a tag is merged with the deletion of that, the VM off" { stayed_for_a_tag off; }
+@test "deletion: an image that stayed for a tag is merged with the deletion of that, the VM running" { stayed_for_a_tag running; }
+
+@test "deletion: what stayed in a folder of its own is still the disk, and a job that fails leaves it for later" {
+	mkdir ../elsewhere
+	fill v.qcow2 1 0 1M
+	fermata snapshot-create-as v a --disk-only --diskspec "vda,file=$FERMATA_ROOT/elsewhere/a.qcow2"
+	fill "$(active v)" 2 1M 1M
+	fermata snapshot-create-as v b --disk-only
+	fermata snapshot-create-as v int
+	fermata snapshot-delete v b 2>"$FERMATA_ROOT/err"
+	in_chain "$FERMATA_ROOT/elsewhere/a.qcow2"
+	fermata start v --paused
+	fermata destroy v
+	# In use by others: the deletion is done, this one image is not, and the next deletion sees to it.
+	busy "$FERMATA_ROOT/elsewhere/a.qcow2"
+	fermata snapshot-delete v int 2>"$FERMATA_ROOT/err"
+	grep -q 'elsewhere/a.qcow2 stays in the chain: .*in use' "$FERMATA_ROOT/err"
+	unbusy
+	fermata snapshot-create-as v c
+	fermata snapshot-delete v c
+	[ "$(ls ../elsewhere | wc -l)" = 1 ]
+	[ "$(ls)" = v.qcow2 ]
+	holds "$(active v)" 1 0 1M
+	holds "$(active v)" 2 1M 1M
+	fermata snapshot-delete v a
+	[ "$(ls ../elsewhere | wc -l)" = 0 ]
+}
+
+@test "deletion: what a replaced external snapshot froze is merged" {
+	fill v.qcow2 1 0 1M
+	for how in off off running running; do
+		[ $how = off ] || state_is v running || state_is v paused || fermata start v --paused
+		fermata snapshot-create-as v nightly --disk-only --replace
+	done
+	[ "$(ls | wc -l)" = 2 ]
+	fermata snapshot-delete v nightly
+	[ "$(ls)" = v.qcow2 ]
+	fermata destroy v
+	holds v.qcow2 1 0 1M
 }
 
 # ---- reverts --------------------------------------------------------------------------------------------------

@@ -175,6 +175,8 @@ static void test_round_trip(void **state)
 		.result = strdup("trying") };
 	assert_int_equal(record_job_add(r, make_job(), &e), 0);
 	assert_int_equal(record_trash(r, "/images/old.qcow2", &e), 0);
+	assert_int_equal(record_stay(r, "vdb", "/images/mid.qcow2", false, &e), 0);
+	assert_int_equal(record_stay(r, "vdc", "/images/base.img", true, &e), 0);
 	assert_int_equal(record_save(r, &e), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -196,6 +198,10 @@ static void test_round_trip(void **state)
 	assert_string_equal(again->disks[0].active, "/images/over.qcow2");
 	assert_int_equal(again->n_trash, 1);
 	assert_string_equal(again->trash[0], "/images/old.qcow2");
+	assert_int_equal(again->n_stays, 2);
+	assert_string_equal(again->stays[0].disk, "vdb");
+	assert_string_equal(again->stays[0].file, "/images/mid.qcow2");
+	assert_true(!again->stays[0].raw && again->stays[1].raw);
 	assert_int_equal(again->pending.op, PENDING_CREATE);
 	assert_true(again->pending.live && again->pending.run && again->pending.keep_time);
 	assert_int_equal(again->pending.replaces, 4);
@@ -207,6 +213,33 @@ static void test_round_trip(void **state)
 	assert_string_equal(again->boot.result, "trying");
 	assert_null(again->boot.guard);
 	record_free(again);
+	record_free(r);
+}
+
+static void test_stays(void **state)
+{
+	struct record *r;
+	struct err e;
+
+	(void)state;
+	unlink(path);
+	r = load();
+	assert_int_equal(record_stay(r, "vda", "/a", false, &e), 0);
+	assert_int_equal(record_stay(r, "vda", "/b", false, &e), 0);
+	assert_int_equal(record_stay(r, "vda", "/a", false, &e), 0);
+	assert_int_equal(r->n_stays, 2);
+	/* Merged into another one that stays: that is on the list once. */
+	assert_int_equal(record_stay_move(r, "/b", "/a", false, &e), 0);
+	assert_int_equal(r->n_stays, 1);
+	assert_string_equal(r->stays[0].file, "/a");
+	assert_int_equal(record_stay_move(r, "/other", "/c", false, &e), 0);
+	assert_int_equal(record_stay_move(r, "/a", "/base", true, &e), 0);
+	assert_int_equal(r->n_stays, 1);
+	assert_string_equal(r->stays[0].file, "/base");
+	assert_true(r->stays[0].raw);
+	/* What is to be removed is in no chain. */
+	assert_int_equal(record_trash(r, "/base", &e), 0);
+	assert_int_equal(r->n_stays, 0);
 	record_free(r);
 }
 
@@ -296,7 +329,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_missing_is_empty),
 		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_take_moves_children),
+		cmocka_unit_test(test_stays), cmocka_unit_test(test_take_moves_children),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_truncation),
 	};

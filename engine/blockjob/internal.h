@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "engine/blockjob/blockjob.h"
+#include "engine/chain/chain.h"
 #include "lib/err.h"
 #include "lib/json.h"
 
@@ -22,11 +23,6 @@ struct start;
 
 /* What a job did is noted. @done: the disk's chain is what it was to become. Commit point: the record. */
 int job_note(struct fermata_vm *vm, struct record_job *j, bool done, const char *error, struct err *e) MUST_CHECK;
-
-/* ---- start.c ---- */
-
-/* Carry out @p, which is on record as @j. Cut off, it is judged by the headers and the record as if QEMU had died in it. */
-int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e) MUST_CHECK;
 
 /* ---- lost.c ---- */
 
@@ -70,6 +66,7 @@ struct start {
 	const struct disk_state *d;
 	struct json_out w;
 	char node[40]; /* copy: of the file made */
+	struct off_change off; /* VM off: open and locked from the check over the record to the change */
 };
 
 /* ---- flush.c ---- */

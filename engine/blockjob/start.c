@@ -106,7 +106,8 @@ static int describe(struct fermata_vm *vm, const struct block_plan *p, struct re
 	return rc;
 }
 
-static int check(struct fermata_vm *vm, const struct block_plan *p, const struct record_job *j, struct err *e)
+/* @off: VM off: open and locked for it. */
+static int check(struct fermata_vm *vm, const struct block_plan *p, const struct record_job *j, struct off_change *off, struct err *e)
 {
 	const char *top = p->chain.layers[p->top].file;
 	size_t n = p->chain.n_layers;
@@ -114,7 +115,7 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 	switch (p->op) {
 	case FERMATA_PULL:
 		if (!vm_alive(vm))
-			return off_pull(vm, top, p->base == NO_LAYER ? n : p->top - p->base, p->relative, true, e);
+			return off_pull_begin(vm, top, p->base == NO_LAYER ? n : p->top - p->base, p->relative, off, e);
 		if (check_inner(top, e) < 0)
 			return e->code;
 		return check_room(vm, p, p->base == NO_LAYER ? 0 : p->base + 1, p->top, top, e);
@@ -123,7 +124,7 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 		if (check_lost(vm, j, p, e) < 0)
 			return e->code;
 		if (!vm_alive(vm))
-			return off_commit(vm, top, p->top - p->base, true, e);
+			return off_commit_begin(vm, p->op == FERMATA_COMMIT ? j->images[0] : NULL, top, p->top - p->base, p->relative, off, e);
 		return check_room(vm, p, p->base + 1, p->top + 1, p->chain.layers[p->base].file, e);
 	case FERMATA_COPY:
 		break;
@@ -138,8 +139,10 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
 {
 	struct record_job *j = calloc(1, sizeof *j);
-	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 ? e->code : check(vm, p, j, e);
+	struct off_change off = { 0 };
+	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 ? e->code : check(vm, p, j, &off, e);
 
+	off_change_done(&off);
 	job_free(j);
 	return rc;
 }
@@ -183,9 +186,13 @@ static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
 {
 	struct err also;
 
+	int rc;
+
 	if (forget(vm, s->j, e) < 0)
 		return e->code;
-	if (off_job(vm, s->p, s->j, e) == 0) {
+	rc = off_change_commit(&s->off, e);
+	off_change_done(&s->off);
+	if (rc == 0) {
 		if (job_note(vm, s->j, true, "", e) < 0)
 			return e->code;
 		trash_empty(vm);
@@ -198,29 +205,39 @@ static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
 	return e->code;
 }
 
-int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
+static int begin(struct fermata_vm *vm, struct start *s, struct disks *ds, struct err *e)
 {
+	const struct block_plan *p = s->p;
 	struct record_job *j = record_job(vm->rec, p->chain.disk);
-	auto_disks struct disks ds = { 0 };
-	struct start s = { .p = p, .ds = &ds };
 
 	if (j && !j->ended)
 		return jobs_none(vm, e);
 	if (j)
 		record_job_drop(vm->rec, j);
 	j = calloc(1, sizeof *j);
-	if (!j || describe(vm, p, j, e) < 0 || check(vm, p, j, e) < 0 || disks_look(vm, &ds, e) < 0 || record_job_add(vm->rec, j, e) < 0) {
+	if (!j || describe(vm, p, j, e) < 0 || check(vm, p, j, &s->off, e) < 0 || disks_look(vm, ds, e) < 0 ||
+		record_job_add(vm->rec, j, e) < 0) {
 		job_free(j);
 		return e->code;
 	}
-	s.j = j;
-	s.d = &ds.d[p->disk];
+	s->j = j;
+	s->d = &ds->d[p->disk];
 	vm->rec->saved = 0; /* the images are about to change */
 	if (record_save(vm->rec, e) < 0) {
 		record_job_drop(vm->rec, j);
 		return e->code;
 	}
-	return vm_alive(vm) ? begin_live(vm, &s, e) : begin_off(vm, &s, e);
+	return vm_alive(vm) ? begin_live(vm, s, e) : begin_off(vm, s, e);
+}
+
+int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
+{
+	auto_disks struct disks ds = { 0 };
+	struct start s = { .p = p, .ds = &ds };
+	int rc = begin(vm, &s, &ds, e);
+
+	off_change_done(&s.off);
+	return rc;
 }
 
 /* ---- what users ask for ------------------------------------------------------------------------------------ */
@@ -273,8 +290,10 @@ int block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err
 static int note_inner_lost(struct fermata_vm *vm, const struct block_plan *p, void *ctx, struct err *e)
 {
 	struct record_job *j = calloc(1, sizeof *j);
-	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 || check(vm, p, j, e) < 0 ? e->code : 0;
+	struct off_change off = { 0 };
+	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 || check(vm, p, j, &off, e) < 0 ? e->code : 0;
 
+	off_change_done(&off);
 	if (rc == 0)
 		*(const struct fermata_snap **)ctx = job_inner_lost(vm, j);
 	job_free(j);
@@ -284,15 +303,4 @@ static int note_inner_lost(struct fermata_vm *vm, const struct block_plan *p, vo
 int block_inner_lost(struct fermata_vm *vm, const struct fermata_block *b, const struct fermata_snap **lost, struct err *e)
 {
 	return with_plan(vm, b, note_inner_lost, lost, e);
-}
-
-int off_job(struct fermata_vm *vm, const struct block_plan *p, struct record_job *j, struct err *e)
-{
-	const char *top = p->chain.layers[p->top].file, *base = j->images[j->n_images - 1];
-
-	if (p->op == FERMATA_PULL)
-		return off_pull(vm, top, p->base == NO_LAYER ? p->chain.n_layers : p->top - p->base, p->relative, false, e);
-	if (off_commit(vm, top, p->top - p->base, false, e) < 0)
-		return e->code;
-	return p->op == FERMATA_COMMIT ? off_stand_on(j->images[0], base, j->raw, p->relative, e) : 0;
 }

@@ -70,16 +70,36 @@ int remove_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- merge.c ---- */
 
+/* A change of images that no QEMU has: open under their locks from the check, over what goes on record, to the change itself. */
+struct off_change {
+	enum { OFF_STAND, OFF_PULL, OFF_COMMIT } kind;
+	struct image *img, *base; /* the highest image that is open, and a pull's or a commit's base in its chain */
+	char *name;               /* what @img names in the end, in format @fmt; NULL: nothing (OFF_PULL), or what it does */
+	const char *fmt;
+	struct fermata_vm *vm; /* for progress */
+};
+
 /*
- * @top takes over what the @n images below it have, but for the @n-th, which it is backed by then, under a relative name if
- * @relative. @dry: only look for room, and take every lock.
+ * @top is to take over what the @n images below it have, but for the @n-th, which it is backed by then, under a relative name
+ * if @relative. Opens, locks and looks for room; nothing is changed. off_change_done(), also after a failure.
  */
-int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool relative, bool dry, struct err *e) MUST_CHECK;
+int off_pull_begin(struct fermata_vm *vm, const char *top, size_t n, bool relative, struct off_change *c, struct err *e) MUST_CHECK;
 
-/* The @n-th image below @top takes over what those above it have. */
-int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e) MUST_CHECK;
+/*
+ * The same: the @n-th image below @top is to take over what those above it have. @over: the image above @top, which is backed by
+ * that one then; or NULL.
+ */
+int off_commit_begin(struct fermata_vm *vm, const char *over, const char *top, size_t n, bool relative, struct off_change *c,
+	struct err *e) MUST_CHECK;
 
-/* Let @file name @base, which holds the same as what it was backed by. */
+/* The same: @file is to name @base, which holds the same as what it was backed by. */
+int off_stand_begin(const char *file, const char *base, bool raw, bool relative, struct off_change *c, struct err *e) MUST_CHECK;
+
+/* Do it. It can be repeated from the beginning; the header is the last step. */
+int off_change_commit(struct off_change *c, struct err *e) MUST_CHECK;
+void off_change_done(struct off_change *c);
+
+/* At once: let @file name @base. */
 int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e) MUST_CHECK;
 
 /* ---- overlay.c ---- */
@@ -241,12 +261,14 @@ int revert_ext_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* The overlays of this VM that are backed directly by one frozen image. */
 struct users {
-	const char **file; /* borrowed from the record */
+	char **file;
 	size_t n;
 };
 
-/* @u: out, empty before; the caller frees @u->file. */
+/* @u: out, empty before; users_done(), also after a failure. */
 int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e) MUST_CHECK;
+void users_done(struct users *u);
+#define auto_users __attribute__((cleanup(users_done)))
 
 /* ---- branch.c ---- */
 

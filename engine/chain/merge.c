@@ -1,4 +1,5 @@
 /* Merging images that no QEMU uses, natively: a layer with those below it, and the block jobs of a VM that is off. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/chain/chain.h"
@@ -39,49 +40,74 @@ static struct image *below(struct image *img, size_t n)
 	return img;
 }
 
-int off_pull(struct fermata_vm *vm, const char *top, size_t n, bool relative, bool dry, struct err *e)
+int off_pull_begin(struct fermata_vm *vm, const char *top, size_t n, bool relative, struct off_change *c, struct err *e)
 {
-	struct chain_job job = { on_progress, vm, 0 };
-	auto_image struct image *img = NULL;
-	auto_free char *name = NULL;
 	struct chain_cost cost;
-	struct image *base;
 
-	if (image_open_chain(top, "qcow2", 0, &img, e) < 0)
+	*c = (struct off_change){ .kind = OFF_PULL, .vm = vm };
+	if (image_open_chain(top, "qcow2", 0, &c->img, e) < 0)
 		return e->code;
-	base = below(img, n);
-	if (chain_pull_cost(img, base, &cost, e) < 0 || need_room(top, &cost, e) < 0)
+	c->base = below(c->img, n);
+	if (c->base && backing_name_for(top, c->base->path, relative, &c->name, e) < 0)
 		return e->code;
-	if (dry)
-		return image_reopen_rw(img, e);
-	if (base && backing_name_for(top, base->path, relative, &name, e) < 0)
+	c->fmt = c->base ? c->base->format : NULL;
+	if (chain_pull_cost(c->img, c->base, &cost, e) < 0 || need_room(top, &cost, e) < 0)
 		return e->code;
-	return image_reopen_rw(img, e) < 0 || chain_pull(img, base, name, base ? base->format : NULL, &job, e) < 0 ? e->code : 0;
+	return image_reopen_rw(c->img, e);
 }
 
-int off_commit(struct fermata_vm *vm, const char *top, size_t n, bool dry, struct err *e)
+int off_commit_begin(struct fermata_vm *vm, const char *over, const char *top, size_t n, bool relative, struct off_change *c,
+	struct err *e)
 {
-	struct chain_job job = { on_progress, vm, 0 };
-	auto_image struct image *img = NULL;
 	struct chain_cost cost;
-	struct image *base;
+	struct image *from;
 
-	if (image_open_chain(top, "qcow2", 0, &img, e) < 0)
+	*c = (struct off_change){ .kind = OFF_COMMIT, .vm = vm };
+	if (image_open_chain(over ? over : top, "qcow2", 0, &c->img, e) < 0)
 		return e->code;
-	base = below(img, n);
-	if (chain_commit_cost(img, base, &cost, e) < 0 || need_room(base->path, &cost, e) < 0)
+	from = over ? c->img->backing : c->img;
+	c->base = below(from, n);
+	if (!c->base)
+		return err_set(e, -EUCLEAN, "%s is not backed by that many images any more", top);
+	if (over && backing_name_for(over, c->base->path, relative, &c->name, e) < 0)
 		return e->code;
-	if (dry)
-		return image_reopen_rw(base, e);
-	return image_reopen_rw(base, e) < 0 || chain_commit(img, base, &job, e) < 0 ? e->code : 0;
+	c->fmt = c->base->format;
+	if (chain_commit_cost(from, c->base, &cost, e) < 0 || need_room(c->base->path, &cost, e) < 0)
+		return e->code;
+	return image_reopen_rw(c->base, e) < 0 || (over && image_reopen_rw(c->img, e) < 0) ? e->code : 0;
+}
+
+int off_stand_begin(const char *file, const char *base, bool raw, bool relative, struct off_change *c, struct err *e)
+{
+	*c = (struct off_change){ .kind = OFF_STAND, .fmt = raw ? "raw" : "qcow2" };
+	return backing_name_for(file, base, relative, &c->name, e) < 0 ? e->code : image_open(file, "qcow2", QCOW2_RW, &c->img, e);
+}
+
+int off_change_commit(struct off_change *c, struct err *e)
+{
+	struct chain_job job = { on_progress, c->vm, 0 };
+
+	if (c->kind == OFF_PULL)
+		return chain_pull(c->img, c->base, c->name, c->fmt, &job, e);
+	if (c->kind == OFF_COMMIT && chain_commit(c->name ? c->img->backing : c->img, c->base, &job, e) < 0)
+		return e->code;
+	return c->name ? qcow2_set_backing(c->img->q, c->name, c->fmt, e) : 0;
+}
+
+void off_change_done(struct off_change *c)
+{
+	image_close(c->img);
+	free(c->name);
+	*c = (struct off_change){ 0 };
 }
 
 int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e)
 {
-	auto_free char *name = NULL;
-	auto_qcow2 struct qcow2 *q = NULL;
+	struct off_change c;
+	int rc = off_stand_begin(file, base, raw, relative, &c, e);
 
-	if (backing_name_for(file, base, relative, &name, e) < 0)
-		return e->code;
-	return qcow2_open(file, QCOW2_RW, &q, e) < 0 ? e->code : qcow2_set_backing(q, name, raw ? "raw" : "qcow2", e);
+	if (rc == 0)
+		rc = off_change_commit(&c, e);
+	off_change_done(&c);
+	return rc;
 }

@@ -12,7 +12,7 @@
 
 static int add_user(struct users *u, const char *file, const char *frozen, struct err *e)
 {
-	const char **all;
+	char **all;
 	char next[4096];
 	bool raw;
 
@@ -29,8 +29,16 @@ static int add_user(struct users *u, const char *file, const char *frozen, struc
 	if (!all)
 		return err_nomem(e, "look for overlays");
 	u->file = all;
-	all[u->n++] = file;
-	return 0;
+	all[u->n] = strdup(file);
+	return all[u->n] ? (u->n++, 0) : err_nomem(e, "look for overlays");
+}
+
+void users_done(struct users *u)
+{
+	while (u->n)
+		free(u->file[--u->n]);
+	free(u->file);
+	*u = (struct users){ 0 };
 }
 
 int find_users(struct fermata_vm *vm, const char *frozen, struct users *u, struct err *e)

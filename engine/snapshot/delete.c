@@ -22,34 +22,14 @@ static int forget(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	return record_save(vm->rec, e);
 }
 
-/* What is on record is done; @n: VM off, the images as they were opened for it. */
-static int carry_out(struct fermata_vm *vm, struct native *n, struct err *e)
-{
-	const struct fermata_snap *s = vm->rec->pending.snap;
-	struct err also;
-
-	if (vm_alive(vm))
-		return remove_tags(vm, s, NULL, e) < 0 ? e->code : remove_end(vm, e);
-	if (native_commit(n, e) == 0) {
-		native_done(n);
-		return remove_end(vm, e);
-	}
-	/* No image was changed: it is as if it had not begun. */
-	if (!n->touched && pending_end(vm, &also) < 0)
-		err_also(e, "%s", also.msg);
-	return e->code;
-}
-
 static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool metadata, struct err *e)
 {
-	auto_native struct native n = { 0 };
+	auto_removal struct removal rm = { 0 };
 	struct fermata_snap *copy;
 
 	if (metadata)
 		return forget(vm, s, e);
-	if ((vm_alive(vm) && tags_reached(vm, s, e) < 0) ||
-		(fermata_snap_external(s) ? remove_ext_check(vm, s, e) < 0 :
-			!vm_alive(vm) && native_begin(vm, NATIVE_DELETE, s, NULL, &n, e) < 0))
+	if ((vm_alive(vm) && tags_reached(vm, s, e) < 0) || remove_begin(vm, s, &rm, e) < 0)
 		return e->code;
 	copy = snap_copy(s);
 	if (!copy)
@@ -59,13 +39,12 @@ static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool 
 		record_job_drop(vm->rec, vm->rec->jobs[0]);
 	if (pending_begin(vm, (struct pending){ .op = PENDING_DELETE, .live = vm_alive(vm), .snap = copy }, e) < 0)
 		return e->code;
-	if (fermata_snap_external(s) ? remove_ext_redo(vm, e) < 0 : carry_out(vm, &n, e) < 0) {
-		if (vm->rec->pending.op == PENDING_NONE)
-			return e->code;
-		e->code = FERMATA_PENDING;
-		return err_hint(e, "what is left of it is on record; the next command deletes it");
-	}
-	return 0;
+	if (remove_carry_out(vm, &rm, e) == 0)
+		return 0;
+	if (vm->rec->pending.op == PENDING_NONE)
+		return e->code;
+	e->code = FERMATA_PENDING;
+	return err_hint(e, "what is left of it is on record; the next command deletes it");
 }
 
 int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e)

@@ -12,17 +12,29 @@
 #include "lib/err.h"
 #include "lib/file.h"
 
-int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int remove_begin(struct fermata_vm *vm, const struct fermata_snap *s, struct removal *rm, struct err *e)
 {
-	auto_native struct native n = { 0 };
-	enum fate fate;
+	int rc = 0;
 
-	for (size_t j = 0; j < s->n_disks; j++)
-		if (s->disks[j].external && (chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 ||
-				merge_disk(vm, &s->disks[j], s->id, true, &fate, e) < 0))
-			return e->code;
+	*rm = (struct removal){ 0 };
+	if (s->n_disks > DEF_MAX_DISKS)
+		return err_set(e, -EFBIG, "it is of %zu disks, more than a VM can have", s->n_disks);
+	for (size_t j = 0; rc == 0 && j < s->n_disks; j++)
+		if (s->disks[j].external)
+			rc = chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 ? e->code : merge_begin(vm, &s->disks[j], s->id, &rm->m[j], e);
 	/* Tags of its other disks, in images that no QEMU has. */
-	return vm_alive(vm) ? 0 : native_begin(vm, NATIVE_DELETE, s, NULL, &n, e);
+	if (rc == 0 && !vm_alive(vm))
+		rc = native_begin(vm, NATIVE_DELETE, s, NULL, &rm->tags, e);
+	if (rc < 0)
+		removal_done(rm);
+	return rc;
+}
+
+void removal_done(struct removal *rm)
+{
+	native_done(&rm->tags);
+	for (size_t j = 0; j < DEF_MAX_DISKS; j++)
+		merge_done(&rm->m[j]);
 }
 
 /* Disk @j is done: the snapshot is not whole any more, and the disk need not be looked at again. */
@@ -56,26 +68,36 @@ static struct fermata_snap_disk stay_disk(const struct record_stay *s)
 		.raw = s->raw };
 }
 
-/* Whether it can be merged or removed now. */
-static bool stay_is_due(struct fermata_vm *vm, const struct record_stay *s)
+/* Whether it can be merged or removed now; @m: then begun. */
+static bool stay_is_due(struct fermata_vm *vm, const struct record_stay *s, struct merge *m)
 {
 	struct fermata_snap_disk d = stay_disk(s);
-	enum fate fate = STAYS;
 	struct err why;
 
-	if (chain_check(vm, s->file, s->raw, &why) == 0 && merge_disk(vm, &d, vm->rec->pending.snap->id, true, &fate, &why) == 0)
-		return fate != STAYS;
+	if (chain_check(vm, s->file, s->raw, &why) == 0 && merge_begin(vm, &d, vm->rec->pending.snap->id, m, &why) == 0) {
+		if (m->fate != STAYS)
+			return true;
+		merge_done(m);
+		return false;
+	}
 	vm_notice(vm, "%s: %s stays in the chain: %s", s->disk, s->file, why.msg);
 	return false;
 }
 
+/* QEMU could not: it is on the list again. */
+static int stay_again(struct fermata_vm *vm, const struct fermata_snap_disk *d, struct err *e)
+{
+	vm_notice(vm, "%s: %s stays in the chain: %s", d->disk, d->file, e->msg);
+	return record_stay(vm->rec, d->disk, d->file, d->raw, e);
+}
+
 /* Number @i of them becomes a part of the pending deletion. @merged: out; if not, it is the last on the list again. */
-static int merge_stay(struct fermata_vm *vm, size_t i, bool *merged, struct err *e)
+static int merge_stay(struct fermata_vm *vm, size_t i, struct merge *m, bool *merged, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 	struct fermata_snap_disk d = stay_disk(&vm->rec->stays[i]);
 	size_t at = s->n_disks;
-	enum fate fate;
+	enum fate fate = m->fate;
 	int rc;
 
 	*merged = false;
@@ -84,21 +106,21 @@ static int merge_stay(struct fermata_vm *vm, size_t i, bool *merged, struct err 
 	record_stay_drop(vm->rec, i);
 	if (record_save(vm->rec, e) < 0)
 		return e->code;
-	do {
-		rc = merge_disk(vm, &s->disks[at], s->id, false, &fate, e);
-	} while (rc == -EREMOTEIO && !vm_alive(vm)); /* QEMU has ended: now by our own hands */
+	rc = merge_carry_out(vm, &s->disks[at], s->id, m, e);
+	while (rc == -EREMOTEIO && !vm_alive(vm)) /* QEMU has ended: now by our own hands */
+		rc = merge_redo(vm, &s->disks[at], s->id, &fate, e);
 	*merged = rc == 0 && fate != STAYS;
-	if (rc == -EREMOTEIO) {
-		vm_notice(vm, "%s: %s stays in the chain: %s", s->disks[at].disk, s->disks[at].file, e->msg);
-		rc = record_stay(vm->rec, s->disks[at].disk, s->disks[at].file, s->disks[at].raw, e);
-	}
+	if (rc == -EREMOTEIO)
+		rc = stay_again(vm, &s->disks[at], e);
 	return rc < 0 ? rc : disk_done(vm, at, e);
 }
 
 static int merge_stays(struct fermata_vm *vm, struct err *e)
 {
 	struct record *r = vm->rec;
+	struct merge m;
 	bool merged;
+	int rc;
 
 	/* The last @tried of the list could not be merged. With each that can be, others may have lost their reason to stay. */
 	for (size_t i = 0, tried = 0; i + tried < r->n_stays;) {
@@ -106,12 +128,14 @@ static int merge_stays(struct fermata_vm *vm, struct err *e)
 			record_stay_drop(r, i);
 			continue;
 		}
-		if (!stay_is_due(vm, &r->stays[i])) {
+		if (!stay_is_due(vm, &r->stays[i], &m)) {
 			i++;
 			continue;
 		}
-		if (merge_stay(vm, i, &merged, e) < 0)
-			return e->code;
+		rc = merge_stay(vm, i, &m, &merged, e);
+		merge_done(&m);
+		if (rc < 0)
+			return rc;
 		tried = merged ? 0 : tried + 1;
 		i = merged ? 0 : i;
 	}
@@ -148,27 +172,49 @@ static int give_up(struct fermata_vm *vm, struct err *e)
 	return e->code;
 }
 
-int remove_ext_redo(struct fermata_vm *vm, struct err *e)
+/* Disk after disk; @begun: of each disk that is pending, or NULL. */
+static int merge_all(struct fermata_vm *vm, struct merge *begun, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 	enum fate fate;
 
-	if ((vm_alive(vm) ? remove_tags(vm, s, NULL, e) : native_delete(vm, s, NULL, e)) < 0)
-		return e->code;
-	for (size_t j = 0; j < s->n_disks;) {
+	for (size_t j = 0; j < s->n_disks; begun = begun ? begun + 1 : NULL) {
+		int rc;
+
 		if (!s->disks[j].external) {
 			j++;
 			continue;
 		}
-		if (merge_disk(vm, &s->disks[j], s->id, false, &fate, e) < 0) {
-			if (e->code != -EREMOTEIO)
-				return e->code;
-			if (vm_alive(vm))
-				return give_up(vm, e);
-			continue; /* QEMU has ended: now by our own hands */
-		}
+		rc = begun ? merge_carry_out(vm, &s->disks[j], s->id, begun, e) : merge_redo(vm, &s->disks[j], s->id, &fate, e);
+		while (rc == -EREMOTEIO && !vm_alive(vm)) /* QEMU has ended: now by our own hands */
+			rc = merge_redo(vm, &s->disks[j], s->id, &fate, e);
+		if (rc < 0)
+			return rc == -EREMOTEIO ? give_up(vm, e) : rc;
 		if (disk_done(vm, j, e) < 0)
 			return e->code;
 	}
 	return remove_end(vm, e);
+}
+
+int remove_carry_out(struct fermata_vm *vm, struct removal *rm, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->pending.snap;
+	struct err also;
+	int rc = vm_alive(vm) ? remove_tags(vm, s, NULL, e) : native_commit(&rm->tags, e);
+	bool off = !vm_alive(vm);
+
+	native_done(&rm->tags);
+	if (rc == 0)
+		return merge_all(vm, rm->m, e);
+	/* No image was changed: it is as if it had not begun. */
+	if (off && !rm->tags.touched && pending_end(vm, &also) < 0)
+		err_also(e, "%s", also.msg);
+	return e->code;
+}
+
+int remove_ext_redo(struct fermata_vm *vm, struct err *e)
+{
+	struct fermata_snap *s = vm->rec->pending.snap;
+
+	return (vm_alive(vm) ? remove_tags(vm, s, NULL, e) : native_delete(vm, s, NULL, e)) < 0 ? e->code : merge_all(vm, NULL, e);
 }

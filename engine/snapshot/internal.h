@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/chain/chain.h"
 #include "engine/disks/disks.h"
 #include "engine/savevm/savevm.h"
 #include "engine/snapshot/snapshot.h"
@@ -27,11 +28,28 @@ struct record;
  */
 enum fate { GOES, DOWN, UP, STAYS };
 
+/* What is to become of one image, decided; what no QEMU has open of it is open here, under its locks. */
+struct merge {
+	enum fate fate;
+	struct err why; /* STAYS: the reason, if there is something to say */
+	bool live;      /* a part of it is QEMU's to do */
+	struct users u;
+	struct off_change *off;
+	size_t n_off;
+};
+
+/* Decide what becomes of what @d of snapshot number @id froze, check, open and lock. Nothing is changed. */
+int merge_begin(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, struct merge *m, struct err *e) MUST_CHECK;
+
 /*
- * Merge what @d of snapshot number @id has frozen, and put what nothing needs then on the record's list; or note that it stays.
- * @dry: only see whether that can be done. @fate: out. Every step can be repeated. -EREMOTEIO: QEMU could not.
+ * Do it, and put what nothing needs then on the record's list; or note that it stays. Every step can be repeated, from
+ * merge_begin() on. Ends @m. -EREMOTEIO: QEMU could not.
  */
-int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, bool dry, enum fate *fate, struct err *e) MUST_CHECK;
+int merge_carry_out(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, struct merge *m, struct err *e) MUST_CHECK;
+void merge_done(struct merge *m);
+
+/* Both at once for what is on record, and what a command before us may have begun. */
+int merge_redo(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate *fate, struct err *e) MUST_CHECK;
 
 /* Whether another snapshot than number @id froze @file. */
 bool is_frozen(const struct record *r, uint64_t id, const char *file);
@@ -44,8 +62,19 @@ bool is_frozen(const struct record *r, uint64_t id, const char *file);
  */
 int remove_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
-/* 0 if @s can be deleted now: there is room to move the data, and nothing is in the way. */
-int remove_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+/* A deletion, from its check to its end. */
+struct removal {
+	struct native tags;
+	struct merge m[DEF_MAX_DISKS]; /* of the snapshot's external disks, in its order */
+};
+
+/* Whether @s can be deleted now: there is room to move the data, nothing is in the way, and what no QEMU has is locked. */
+int remove_begin(struct fermata_vm *vm, const struct fermata_snap *s, struct removal *rm, struct err *e) MUST_CHECK;
+
+/* Delete what is pending, a copy of that @s. Errors as of remove_ext_redo(). */
+int remove_carry_out(struct fermata_vm *vm, struct removal *rm, struct err *e) MUST_CHECK;
+void removal_done(struct removal *rm);
+#define auto_removal __attribute__((cleanup(removal_done)))
 
 /* ---- revert_external.c ---- */
 

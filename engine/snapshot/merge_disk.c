@@ -74,20 +74,18 @@ static int costs(const struct users *u, uint64_t *down, uint64_t *up, struct err
  * own, a device, one that carries snapshots of its own or that something else needs. And what snapshots inside an overlay read
  * from below it must not go.
  */
-static int decide(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, const struct users *u, bool dry,
-	enum fate *fate, struct err *e)
+static int decide(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, const struct users *u, enum fate *fate,
+	struct err *why, struct err *e)
 {
 	bool given = is_given(vm, d->file) || (!d->raw && has_inner(d->file)), spared;
 	uint64_t down, up;
-	struct err why;
 
 	*fate = u->n ? STAYS : GOES;
 	if (!u->n || is_frozen(vm->rec, id, d->file))
 		return 0;
 	for (size_t i = 0; i < u->n; i++)
 		if (has_inner(u->file[i])) {
-			if (!dry)
-				vm_notice(vm, "%s: %s stays in the chain: snapshots inside %s read from it", d->disk, d->file, u->file[i]);
+			err_set(why, -EBUSY, "snapshots inside %s read from it", u->file[i]);
 			return 0;
 		}
 	if (costs(u, &down, &up, e) < 0)
@@ -96,11 +94,9 @@ static int decide(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint
 		*fate = given || needed_by_others(vm, d->file) || up > file_allocated(d->file) ? STAYS : UP;
 		return 0;
 	}
-	spared = image_spares_all(vm, d->disk, u->file[0], d->file, id, &why) == 0;
+	spared = image_spares_all(vm, d->disk, u->file[0], d->file, id, why) == 0;
 	if (spared)
 		*fate = given || down <= up ? DOWN : UP;
-	else if (!dry)
-		vm_notice(vm, "%s: %s stays in the chain: %s", d->disk, d->file, why.msg);
 	return 0;
 }
 
@@ -115,35 +111,6 @@ static bool in_use(struct fermata_vm *vm, const char *disk, const char *file)
 		return false;
 	file_set_add(&s, fermata_vm_disk_file(vm, i), fermata_vm_disk_raw(vm, i));
 	return file_set_has(&s, file);
-}
-
-/* What was backed by @old is backed by @new, which holds the same; but for a running QEMU's images, of which that sees to it. */
-static int move_users(struct fermata_vm *vm, const char *disk, const char *old, const char *new, bool raw, struct err *e)
-{
-	struct users u = { 0 };
-	int rc = file_exists(old) ? find_users(vm, old, &u, e) : 0;
-
-	for (size_t i = 0; rc == 0 && i < u.n; i++)
-		if (!in_use(vm, disk, u.file[i]))
-			rc = off_stand_on(u.file[i], new, raw, false, e);
-	free(u.file);
-	return rc;
-}
-
-/* The only overlay goes into the image below. */
-static int merge_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, const char *top, bool dry, struct err *e)
-{
-	auto_free char *file = strdup(top);
-	const struct record_disk *r = record_disk(vm->rec, d->disk);
-
-	if (!file)
-		return err_nomem(e, "merge images");
-	if (off_commit(vm, file, 1, dry, e) < 0 || dry)
-		return e->code;
-	if (move_users(vm, d->disk, file, d->file, d->raw, e) < 0 || frozen_move(vm, file, d->file, d->raw, e) < 0 ||
-		(r && r->active && same_file(r->active, file) && disk_use(vm, d->disk, d->file, d->raw, e) < 0))
-		return e->code;
-	return record_trash(vm->rec, file, e);
 }
 
 /* ---- while the VM runs ------------------------------------------------------------------------------------ */
@@ -189,55 +156,187 @@ static struct record_job *job_begun(struct fermata_vm *vm, const char *disk)
 	return j;
 }
 
-/* @is_in: out, whether the image is part of the chain in use at all. */
-static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate fate, bool dry, bool *is_in,
+/* The plan for the chain in use. @is_in: out, whether the image is part of that at all. */
+static int plan_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, enum fate fate, struct block_plan *p, bool *is_in,
 	struct err *e)
 {
-	struct block_plan p = { .deleting = id };
 	size_t at = 0;
-	int rc = 0;
 
 	*is_in = false;
-	if (!vm_alive(vm) || disk_pick(vm, d->disk, &p.disk, e) < 0)
-		return vm_alive(vm) ? e->code : 0;
-	if (!dry && job_begun(vm, d->disk)) {
-		*is_in = true;
-		p.chain.disk = d->disk;
-		return run_job(vm, &p, e);
-	}
-	if (chain_find(vm, p.disk, &p.chain, e) < 0)
+	if (!vm_alive(vm))
+		return 0;
+	if (disk_pick(vm, d->disk, &p->disk, e) < 0 || chain_find(vm, p->disk, &p->chain, e) < 0)
 		return e->code;
-	while (at < p.chain.n_layers && !same_file(p.chain.layers[at].file, d->file))
+	while (at < p->chain.n_layers && !same_file(p->chain.layers[at].file, d->file))
 		at++;
-	if (at + 1 < p.chain.n_layers) {
-		*is_in = true;
-		plan(&p, at, fate);
-		rc = dry ? block_check(vm, &p, e) : run_job(vm, &p, e);
-		/* Branches that are open in no QEMU. */
-		if (rc == 0 && !dry && fate == DOWN)
-			rc = move_users(vm, d->disk, p.chain.layers[at + 1].file, d->file, d->raw, e);
-	}
+	*is_in = at + 1 < p->chain.n_layers;
+	if (*is_in)
+		plan(p, at, fate);
+	return 0;
+}
+
+static int check_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate fate, bool *is_in, struct err *e)
+{
+	struct block_plan p = { .deleting = id };
+	int rc = plan_live(vm, d, fate, &p, is_in, e);
+
+	if (rc == 0 && *is_in)
+		rc = block_check(vm, &p, e);
 	chain_done(&p.chain);
 	return rc;
 }
 
+static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate fate, struct err *e)
+{
+	struct block_plan p = { .deleting = id };
+	bool is_in;
+	int rc = plan_live(vm, d, fate, &p, &is_in, e);
+
+	if (rc == 0 && is_in)
+		rc = run_job(vm, &p, e);
+	chain_done(&p.chain);
+	return rc;
+}
+
+/* One that a command before us began. */
+static int merge_on(struct fermata_vm *vm, const struct fermata_snap_disk *d, struct err *e)
+{
+	return run_job(vm, &(struct block_plan){ .chain.disk = d->disk }, e);
+}
+
 /* ---- both ------------------------------------------------------------------------------------------------- */
 
-static int merge_as(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, const struct users *u, enum fate fate,
-	bool dry, struct err *e)
+static struct off_change *add_change(struct merge *m)
 {
-	bool live = false;
+	struct off_change *all = reallocarray(m->off, m->n_off + 1, sizeof *all);
+
+	if (!all)
+		return NULL;
+	m->off = all;
+	all[m->n_off] = (struct off_change){ 0 };
+	return &all[m->n_off++];
+}
+
+/* Its overlays, as far as they are open in no QEMU. */
+static int begin_up(struct fermata_vm *vm, const struct fermata_snap_disk *d, struct merge *m, struct err *e)
+{
+	for (size_t i = 0; i < m->u.n; i++) {
+		struct off_change *c;
+
+		if (in_use(vm, d->disk, m->u.file[i]))
+			continue;
+		c = add_change(m);
+		if (!c)
+			return err_nomem(e, "merge images");
+		if (off_pull_begin(vm, m->u.file[i], 2, false, c, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+/* The only overlay goes into the image below; what is backed by that one is backed by this one then. QEMU sees to its own. */
+static int begin_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, struct merge *m, struct err *e)
+{
+	auto_users struct users above = { 0 };
+	struct off_change *c = m->live ? NULL : add_change(m);
+
+	if (!m->live && !c)
+		return err_nomem(e, "merge images");
+	if ((c && off_commit_begin(vm, NULL, m->u.file[0], 1, false, c, e) < 0) || find_users(vm, m->u.file[0], &above, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < above.n; i++) {
+		if (in_use(vm, d->disk, above.file[i]))
+			continue;
+		c = add_change(m);
+		if (!c)
+			return err_nomem(e, "merge images");
+		if (off_stand_begin(above.file[i], d->file, d->raw, false, c, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+int merge_begin(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, struct merge *m, struct err *e)
+{
+	int rc;
+
+	*m = (struct merge){ .fate = STAYS };
+	rc = find_users(vm, d->file, &m->u, e);
+	if (rc == 0)
+		rc = decide(vm, d, id, &m->u, &m->fate, &m->why, e);
+	if (rc == 0 && (m->fate == UP || m->fate == DOWN))
+		rc = check_live(vm, d, id, m->fate, &m->live, e);
+	if (rc == 0 && m->fate == UP)
+		rc = begin_up(vm, d, m, e);
+	if (rc == 0 && m->fate == DOWN)
+		rc = begin_down(vm, d, m, e);
+	if (rc == 0)
+		return 0;
+	merge_done(m);
+	return err_at(e, "%s", d->disk);
+}
+
+void merge_done(struct merge *m)
+{
+	for (size_t i = 0; i < m->n_off; i++)
+		off_change_done(&m->off[i]);
+	free(m->off);
+	users_done(&m->u);
+	*m = (struct merge){ .fate = m->fate };
+}
+
+static int change_all(struct merge *m, struct err *e)
+{
+	for (size_t i = 0; i < m->n_off; i++)
+		if (off_change_commit(&m->off[i], e) < 0)
+			return e->code;
+	return 0;
+}
+
+/* In memory: what the overlay was is the image below. */
+static int note_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, const struct merge *m, struct err *e)
+{
+	const struct record_disk *r = record_disk(vm->rec, d->disk);
+	const char *file = m->u.file[0];
+
+	if (frozen_move(vm, file, d->file, d->raw, e) < 0 ||
+		(r && r->active && same_file(r->active, file) && disk_use(vm, d->disk, d->file, d->raw, e) < 0))
+		return e->code;
+	return record_trash(vm->rec, file, e);
+}
+
+static int carry_out(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, struct merge *m, struct err *e)
+{
 	int rc = 0;
 
-	/* Branches first, as they are open in no QEMU. */
-	for (size_t i = 0; rc == 0 && fate == UP && i < u->n; i++)
-		if (!in_use(vm, d->disk, u->file[i]))
-			rc = off_pull(vm, u->file[i], 2, false, dry, e);
-	if (rc == 0 && fate != GOES)
-		rc = merge_live(vm, d, id, fate, dry, &live, e);
-	if (rc == 0 && fate == DOWN && !live)
-		rc = merge_down(vm, d, u->file[0], dry, e);
-	return rc < 0 || dry || fate == DOWN ? rc : record_trash(vm->rec, d->file, e);
+	switch (m->fate) {
+	case STAYS:
+		if (m->why.code)
+			vm_notice(vm, "%s: %s stays in the chain: %s", d->disk, d->file, m->why.msg);
+		return record_stay(vm->rec, d->disk, d->file, d->raw, e);
+	case DOWN:
+		/* Its job goes first: what is backed by the overlay reads the same from either. */
+		if (m->live)
+			rc = merge_live(vm, d, id, DOWN, e);
+		return rc < 0 || change_all(m, e) < 0 ? e->code : note_down(vm, d, m, e);
+	case UP:
+		/* Branches first, as they are open in no QEMU. */
+		rc = change_all(m, e);
+		if (rc == 0 && m->live)
+			rc = merge_live(vm, d, id, UP, e);
+		break;
+	case GOES:
+		break;
+	}
+	return rc < 0 ? rc : record_trash(vm->rec, d->file, e);
+}
+
+int merge_carry_out(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, struct merge *m, struct err *e)
+{
+	int rc = carry_out(vm, d, id, m, e);
+
+	merge_done(m);
+	return rc < 0 ? err_at(e, "%s", d->disk) : 0;
 }
 
 /*
@@ -254,26 +353,17 @@ static bool was_merged(struct fermata_vm *vm, const char *disk)
 	return true;
 }
 
-int merge_disk(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, bool dry, enum fate *fate, struct err *e)
+int merge_redo(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t id, enum fate *fate, struct err *e)
 {
-	struct users u = { 0 };
-	bool live;
-	int rc;
+	struct merge m;
 
 	*fate = UP;
-	if (!dry && was_merged(vm, d->disk))
+	if (was_merged(vm, d->disk))
 		return record_trash(vm->rec, d->file, e);
-	if (!dry && vm_alive(vm) && job_begun(vm, d->disk)) {
-		rc = merge_live(vm, d, id, UP, dry, &live, e);
-		return rc < 0 ? err_at(e, "%s", d->disk) : record_trash(vm->rec, d->file, e);
-	}
-	rc = find_users(vm, d->file, &u, e);
-	if (rc == 0)
-		rc = decide(vm, d, id, &u, dry, fate, e);
-	if (rc == 0 && *fate != STAYS)
-		rc = merge_as(vm, d, id, &u, *fate, dry, e);
-	if (rc == 0 && *fate == STAYS && !dry)
-		rc = record_stay(vm->rec, d->disk, d->file, d->raw, e);
-	free(u.file);
-	return rc < 0 ? err_at(e, "%s", d->disk) : 0;
+	if (vm_alive(vm) && job_begun(vm, d->disk))
+		return merge_on(vm, d, e) < 0 ? err_at(e, "%s", d->disk) : record_trash(vm->rec, d->file, e);
+	if (merge_begin(vm, d, id, &m, e) < 0)
+		return e->code;
+	*fate = m.fate;
+	return merge_carry_out(vm, d, id, &m, e);
 }

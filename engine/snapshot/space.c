@@ -17,7 +17,7 @@
 static int frozen_space(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t *used, uint64_t *frees, struct err *e)
 {
 	auto_image struct image *frozen = NULL;
-	struct users u = { 0 };
+	auto_users struct users u = { 0 };
 	uint64_t moved = 0, has;
 	int rc;
 
@@ -33,7 +33,6 @@ static int frozen_space(struct fermata_vm *vm, const struct fermata_snap_disk *d
 			rc = chain_pull_cost(img, img->backing->backing, &cost, e);
 		moved += cost.copy;
 	}
-	free(u.file);
 	*used += has;
 	*frees += moved < has ? has - moved : 0;
 	return rc;

@@ -113,3 +113,31 @@ tree() {
 	not grep -q '"stays"' "$FERMATA_ROOT/var/lib/fermata/w/state.json"
 	[ "$(ls "$FERMATA_ROOT/images" | wc -l)" = 4 ]
 }
+
+# Between the check and the change nobody else gets at an image: fermata is stopped as the record has been written.
+@test "locked: what a deletion and a block job are to change is theirs from the check to the change" {
+	local op image
+	tree
+	fermata snapshot-create-as w d --disk-only
+	fermata snapshot-delete w b
+	keep
+	for op in "snapshot-delete w c" "snapshot-delete w d" "blockpull w vda" "blockcommit w vda --active --pivot --wait --drop-snapshots" \
+		"blockcommit w vda --top vda[1] --wait --drop-snapshots"; do
+		back
+		fermata domblkchain w vda >"$FERMATA_ROOT/out"
+		# shellcheck disable=SC2086
+		hold rename 1 $op || { cat "$FERMATA_ROOT/err"; return 1; }
+		n=0
+		for image in "$FERMATA_ROOT"/images/a*.qcow2; do
+			! qemu-io -f qcow2 -c 'write -q -P 9 0 64k' "$image" >/dev/null 2>"$FERMATA_ROOT/io" || continue
+			grep -q 'lock' "$FERMATA_ROOT/io"
+			n=$((n + 1))
+		done
+		echo "$op: $n are locked"
+		[ $n -ge 2 ]
+		kill -KILL "$held"
+		wait $tracer || true
+		fermata recover w
+		not is_pending w
+	done
+}

@@ -77,8 +77,9 @@ check-fuzz: $(fuzz_replays)
 soak: all $(filter %/test_check %/test_diff %/test_twin,$(unit_tests)) $(filter %/test_crash_snap %/test_crash_edit \
 	%/test_crash_resize %/test_crash_bitmap %/test_crash_repair,$(unit_tests))
 	$(Q)for t in $(filter $(O)/test/%,$^); do echo "$$t"; FERMATA_SOAK=1 CMOCKA_MESSAGE_OUTPUT=STDOUT $$t || exit 1; done
-	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats tests/system/every.bats tests/system/atomic.bats tests/system/deep.bats tests/system/powercut.bats tests/system/mix_random.bats
-	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats -f 'the long form' tests/system/instant.bats tests/system/live.bats
+	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats $(addprefix tests/system/,every.bats atomic.bats \
+		deep.bats powercut.bats mix_random.bats cut.bats jobkill.bats)
+	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats -f 'the long form|a call that fails, on the way' tests/system/instant.bats tests/system/live.bats
 	$(Q)O=$(abspath $(O)) tests/system/soak.sh 300
 
 # A bootable initramfs whose first process is fermata, and a state disk with a golden checkpoint: build/appliance. Then:

@@ -29,7 +29,7 @@ off_and_clean() {
 }
 
 @test "QEMU killed in snapshot-create-as: on all disks or none, older checkpoints stay" {
-	witness_vm w 3 fill=24 memory=128M
+	witness_vm w 3 size=20 fill=24 memory=128M
 	vm_start w
 	fermata snapshot-create-as w old
 	n=0
@@ -50,7 +50,7 @@ off_and_clean() {
 }
 
 @test "QEMU killed in snapshot-revert: it can be done again" {
-	witness_vm w 2 fill=24 memory=128M
+	witness_vm w 2 size=20 fill=24 memory=128M
 	vm_start w
 	wait_counter_above w 20
 	low=$(last_counter w)
@@ -69,7 +69,7 @@ off_and_clean() {
 }
 
 @test "QEMU killed in snapshot-delete: it is gone from all disks, or still on all" {
-	witness_vm w 3
+	witness_vm w 3 size=20
 	vm_start w
 	fermata snapshot-create-as w base
 	n=0
@@ -87,7 +87,7 @@ off_and_clean() {
 }
 
 @test "QEMU killed while nobody looks: the VM is off, its leavings are cleaned" {
-	witness_vm w 1
+	witness_vm w 1 size=20
 	vm_start w
 	pid=$(vm_pid w)
 	kill -KILL "$pid"

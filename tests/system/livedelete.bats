@@ -6,7 +6,7 @@ setup() { root_make; }
 teardown() { root_end; }
 
 @test "external snapshots are deleted while the guest runs: oldest, middle, youngest first" {
-	witness_vm w 2 raw=vdb
+	witness_vm w 2 size=20 raw=vdb
 	vm_start w
 	for order in "a b c" "b c a" "c b a"; do
 		snaps a b c
@@ -25,7 +25,7 @@ teardown() { root_end; }
 }
 
 @test "deleted while the guest runs: a small overlay goes down, a small base up" {
-	witness_vm w 1
+	witness_vm w 1 size=20
 	vm_start w
 	# The first is as large as the disk's content: the overlay is committed into it.
 	fermata snapshot-create-as w a --disk-only
@@ -42,7 +42,7 @@ teardown() { root_end; }
 }
 
 @test "deleted while the guest runs: branches, children, nothing but the name" {
-	witness_vm w 2
+	witness_vm w 2 size=20
 	vm_start w
 	snaps a b
 	fermata snapshot-revert w a --running

@@ -142,8 +142,8 @@ struct buses {
 };
 
 /*
- * Eight disks a slot, from slot 16 on: 32 would not find room beside the rest, and a disk's address depends on its place
- * among the disks alone, so that another network card leaves earlier checkpoints loadable.
+ * Eight disks a slot, from slot 16 on: 32 would not find room beside the rest. A disk's address depends on its place among the
+ * disks alone, so that the guest finds it where it was whatever other devices it gets.
  */
 static int add_virtio(const struct build *b, struct buses *at, struct buf *o, struct err *e)
 {

@@ -48,14 +48,15 @@ struct handover {
 	int feed; /* where it reads its state */
 };
 
-static int hold(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e)
+static int hold_second(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, void *ctx, struct err *e)
 {
 	struct handover *h = ctx;
 
+	(void)vm;
 	(void)s;
-	if (set_late_block_activate(vm, true, e) < 0 || memory_load_ready(vm, &h->feed, e) < 0)
+	if (set_late_block_activate(second->kvm, true, e) < 0 || memory_load_ready(second->kvm, &h->feed, e) < 0)
 		return e->code;
-	h->next = take_ptr(&vm->kvm);
+	h->next = take_ptr(&second->kvm);
 	return 0;
 }
 
@@ -65,8 +66,6 @@ static int pass_on(struct fermata_vm *vm, const struct fermata_snap *s, struct h
 	auto_free char *devices = device_state_name(vm, s);
 	auto_buf struct buf stream = { 0 };
 	auto_fd int fd = -1;
-	struct kvm *present;
-	int rc;
 
 	if (state_save(vm, f, vm->rec->pending.run, e) < 0 || state_stream(f->fd, s->machine, &stream, e) < 0)
 		return e->code;
@@ -75,11 +74,7 @@ static int pass_on(struct fermata_vm *vm, const struct fermata_snap *s, struct h
 		return err_sys(e, devices ? errno : ENOMEM, "cannot create %s", devices);
 	if (io_write_full(fd, stream.p, stream.n, devices, e) < 0)
 		return e->code;
-	present = vm->kvm;
-	vm->kvm = h->next;
-	rc = memory_load_bytes(vm, h->feed, &stream, e);
-	vm->kvm = present;
-	return rc;
+	return memory_load_bytes(vm, h->next, h->feed, &stream, e);
 }
 
 /* When the last event called @name was, by QEMU's clock; 0: there was none. Takes them all. */
@@ -122,7 +117,7 @@ static int change(struct fermata_vm *vm, struct handover *h, struct err *e)
 	if (kvm_destroy(vm->run_dir, 0, false, e) < 0)
 		return e->code;
 	vm->kvm = take_ptr(&h->next);
-	return checkpoint_move_in(vm, e) < 0 || set_late_block_activate(vm, false, e) < 0 ? e->code : 0;
+	return checkpoint_move_in(vm, e) < 0 || set_late_block_activate(vm->kvm, false, e) < 0 ? e->code : 0;
 }
 
 static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, struct handover *h, struct state_file *f, struct err *e)
@@ -160,7 +155,8 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	int rc;
 
 	/* The second QEMU is the definition's, which may have changed since the present one was started. */
-	if (check_installed_qemu(vm, s, e) < 0 || overlays_make(vm, s, NULL, NULL, e) < 0 || give_name(vm, s, e) < 0 || checkpoint_next(vm, s, s->machine, hold, &h, e) < 0)
+	if (check_installed_qemu(vm, s, e) < 0 || overlays_make(vm, s, NULL, NULL, e) < 0 || give_name(vm, s, e) < 0 ||
+		checkpoint_next(vm, s, s->machine, hold_second, &h, e) < 0)
 		return e->code;
 	rc = switch_over(vm, s, &h, &f, e);
 	state_close(vm, &f);

@@ -64,12 +64,12 @@ int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, st
 }
 
 /* When the disks become its own is for "cont" to say: until then they are those of the present one. */
-int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e)
+int set_late_block_activate(struct kvm *k, bool on, struct err *e)
 {
 	char args[96];
 
 	snprintf(args, sizeof args, "{\"capabilities\":[{\"capability\":\"late-block-activate\",\"state\":%s}]}", on ? "true" : "false");
-	return mon_call(kvm_mon(vm->kvm), "migrate-set-capabilities", args, deadline_in(CALL_MS), NULL, e);
+	return mon_call(kvm_mon(k), "migrate-set-capabilities", args, deadline_in(CALL_MS), NULL, e);
 }
 
 /* Away with the second one. */
@@ -155,7 +155,7 @@ static int go_on(struct fermata_vm *vm, bool second, struct err *e)
 
 	if (fermata_vm_kvm(vm, &k, e) < 0 || (vm->rec->pending.run && !present_runs(vm) && kvm_cont(k, deadline_in(CALL_MS), e) < 0))
 		return e->code;
-	return second ? set_late_block_activate(vm, false, e) : 0;
+	return second ? set_late_block_activate(k, false, e) : 0;
 }
 
 int handover_recover(struct fermata_vm *vm, enum handover_left *left, struct err *e)

@@ -11,6 +11,7 @@
 #include "engine/disks/disks.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
+#include "engine/qemu/qemu.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
@@ -153,11 +154,11 @@ int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fer
 
 /* ---- going back ------------------------------------------------------------------------------------------- */
 
-int instant_load(struct fermata_vm *vm, const struct fermata_snap *s, const struct mem_in *in, struct err *e)
+int instant_load(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, const struct mem_in *in, struct err *e)
 {
 	struct ram_in r;
 
-	if (ram_look(in, s, &r, e) < 0 || (r.base && ram_patch(vm, &r, e) < 0))
+	if (ram_look(in, s, &r, e) < 0 || (r.base && ram_patch(vm, second->kvm, &r, e) < 0))
 		return e->code;
-	return memory_load(vm, in, e);
+	return memory_load(vm, second, in, e);
 }

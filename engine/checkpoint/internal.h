@@ -12,6 +12,8 @@ struct buf;
 struct disks;
 struct fermata_snap;
 struct fermata_vm;
+struct instance;
+struct kvm;
 
 /* ---- handover.c ---- */
 
@@ -47,8 +49,9 @@ int instant_place(struct fermata_vm *vm, const struct fermata_snap *s, bool ran,
 /* Remove the file of the memory, as far as it came. */
 void instant_drop(const struct fermata_snap *s);
 
-/* @in into a QEMU that was started for it, and has mapped that. */
-int instant_load(struct fermata_vm *vm, const struct fermata_snap *s, const struct mem_in *in, struct err *e) MUST_CHECK;
+/* @in into @second, which was started for it, and has mapped that. */
+int instant_load(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, const struct mem_in *in, struct err *e)
+	MUST_CHECK;
 
 /* ---- live.c ---- */
 
@@ -75,7 +78,8 @@ char *device_state_name(const struct fermata_vm *vm, const struct fermata_snap *
 /* ---- handover_recover.c ---- */
 
 int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e);
-int set_late_block_activate(struct fermata_vm *vm, bool on, struct err *e);
+/* QMP migrate-set-capabilities, late-block-activate: @k takes the locks of its images at "cont", not when it has loaded. */
+int set_late_block_activate(struct kvm *k, bool on, struct err *e) MUST_CHECK;
 void dismiss_old_qemu(struct fermata_vm *vm);
 void give_up_second_qemu(struct fermata_vm *vm, const struct err *e);
 

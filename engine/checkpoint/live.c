@@ -282,7 +282,7 @@ static int background(struct live *l, struct saving *m, int *out, struct err *e)
 	/* The guest stands while that QEMU looks at its memory, of which the last background snapshot has left small pages. */
 	if (!l->plug)
 		kvm_collapse(kvm_process(vm->kvm));
-	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm, out, e) < 0 ||
+	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm->kvm, out, e) < 0 ||
 		(l->plug && begin_plugged(l, e) < 0))
 		return e->code;
 	rc = memory_cancelled(vm, e) < 0 || kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0 ||
@@ -329,7 +329,7 @@ static int precopy(struct live *l, struct saving *m, int *out, struct err *e)
 	uint64_t raised = l->from_ms;
 	bool after = false;
 
-	if (capabilities(vm, false, true, e) < 0 || parameters(vm, down_ms, e) < 0 || memory_give(vm, out, e) < 0 ||
+	if (capabilities(vm, false, true, e) < 0 || parameters(vm, down_ms, e) < 0 || memory_give(vm->kvm, out, e) < 0 ||
 		ask(vm, "migrate", "{\"uri\":\"fd:fermata\"}", e) < 0)
 		return e->code;
 	for (size_t n = 1; n;) {

@@ -34,14 +34,14 @@ int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool f
 	return err_hint(e, "'fermata destroy %s' first gives up the present", vm->name);
 }
 
-static int load(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e)
+static int load_checkpoint(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, void *ctx, struct err *e)
 {
 	auto_mem_in struct mem_in in = { .fd = -1 };
 
 	(void)ctx;
 	if (mem_in_open(s->memory, &in, e) < 0)
 		return e->code;
-	return fermata_snap_instant(s) ? instant_load(vm, s, &in, e) : memory_load(vm, &in, e);
+	return fermata_snap_instant(s) ? instant_load(vm, second, s, &in, e) : memory_load(vm, second, &in, e);
 }
 
 int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e)
@@ -50,5 +50,6 @@ int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool fo
 
 	if (vm_caps(vm, &caps, e) < 0)
 		return e->code;
-	return checkpoint_next(vm, s, s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL, load, NULL, e);
+	return checkpoint_next(vm, s, s->machine[0] && (!force || kvm_caps_machine(caps, s->machine)) ? s->machine : NULL,
+		load_checkpoint, NULL, e);
 }

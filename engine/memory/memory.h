@@ -13,8 +13,10 @@
 struct dev;
 struct fermata_snap;
 struct fermata_vm;
+struct instance;
 struct json_doc;
 struct json_out;
+struct kvm;
 struct mon;
 struct ram_out;
 
@@ -141,7 +143,7 @@ int memory_open(const char *path, const struct fermata_snap *s, struct mem_in *i
 /* ---- migrate.c ---- */
 
 /* For who streams it in another way: give QEMU @fd as "fermata", and close it here; whether the user has called it off; progress. */
-int memory_give(struct fermata_vm *vm, int *fd, struct err *e) MUST_CHECK;
+int memory_give(struct kvm *k, int *fd, struct err *e) MUST_CHECK;
 
 /* Wait until what query-migrate or query-dump tells of is over. -EREMOTEIO: it did not succeed; -ETIMEDOUT: it does not end. */
 int memory_settle(struct fermata_vm *vm, const char *command, struct err *e) MUST_CHECK;
@@ -153,11 +155,11 @@ int memory_dump(struct fermata_vm *vm, struct mem_out *o, struct err *e) MUST_CH
 int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e) MUST_CHECK;
 
 /* The same from memory, in two steps. The first can be done long before: it says where the second is to write to. */
-int memory_load_ready(struct fermata_vm *vm, int *fd, struct err *e) MUST_CHECK;
-int memory_load_bytes(struct fermata_vm *vm, int fd, const struct buf *b, struct err *e) MUST_CHECK;
+int memory_load_ready(struct kvm *k, int *fd, struct err *e) MUST_CHECK;
+int memory_load_bytes(struct fermata_vm *vm, struct kvm *k, int fd, const struct buf *b, struct err *e) MUST_CHECK;
 
-/* Load @in into a QEMU that was started for it; every byte is checked before QEMU sees it. The guest then stands. */
-int memory_load(struct fermata_vm *vm, const struct mem_in *in, struct err *e) MUST_CHECK;
+/* Load @in into @q, which was started for it; every byte is checked before QEMU sees it. The guest is paused then. */
+int memory_load(struct fermata_vm *vm, struct instance *q, const struct mem_in *in, struct err *e) MUST_CHECK;
 
 /* Where a running QEMU has it. ram_done(). */
 struct ram {
@@ -244,7 +246,7 @@ int ram_read(const struct ram_in *r, ram_chunk_fn *fn, void *ctx, struct err *e)
 /* ---- ram.c ---- */
 
 /* Put the differing pages, each checked, over what the QEMU of @vm has mapped. */
-int ram_patch(struct fermata_vm *vm, const struct ram_in *r, struct err *e) MUST_CHECK;
+int ram_patch(struct fermata_vm *vm, struct kvm *of, const struct ram_in *r, struct err *e) MUST_CHECK;
 
 /* @r, of differing pages, as a whole memory: what it takes of both files is checked on the way. @more: as ram_save(). */
 int ram_fold(struct fermata_vm *vm, const struct ram_in *r, struct ram_out *o, struct buf *more, struct err *e) MUST_CHECK;

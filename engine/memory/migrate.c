@@ -10,6 +10,7 @@
 
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
+#include "engine/qemu/qemu.h"
 #include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
@@ -26,14 +27,9 @@
 #define SETTLE_MS 30000 /* for a migration that is over to be put away */
 #define EXTRA_BYTES (16u << 20) /* device state, checksums */
 
-static struct mon *monitor(struct fermata_vm *vm)
+static int ask(struct kvm *k, const char *command, const char *args, struct err *e)
 {
-	return kvm_mon(vm->kvm);
-}
-
-static int ask(struct fermata_vm *vm, const char *command, const char *args, struct err *e)
-{
-	return mon_call(monitor(vm), command, args, deadline_in(CALL_MS), NULL, e);
+	return mon_call(kvm_mon(k), command, args, deadline_in(CALL_MS), NULL, e);
 }
 
 int memory_check(struct fermata_vm *vm, const char *path, struct err *e)
@@ -57,11 +53,11 @@ int memory_check(struct fermata_vm *vm, const char *path, struct err *e)
 /* ---- QEMU's side ------------------------------------------------------------------------------------------ */
 
 /* QMP query-migrate, or query-dump: where it stands. @why: out, of a failure. */
-static int look(struct fermata_vm *vm, const char *command, char status[KVM_STATUS_MAX], char why[200], struct err *e)
+static int look(struct kvm *k, const char *command, char status[KVM_STATUS_MAX], char why[200], struct err *e)
 {
 	auto_json struct json_doc *reply = NULL;
 
-	if (mon_call(monitor(vm), command, NULL, deadline_in(CALL_MS), &reply, e) < 0)
+	if (mon_call(kvm_mon(k), command, NULL, deadline_in(CALL_MS), &reply, e) < 0)
 		return e->code;
 	snprintf(status, KVM_STATUS_MAX, "%s", json_str(json_get(json_root(reply), "status"), "none"));
 	snprintf(why, 200, "%s", json_str(json_get(json_root(reply), "error-desc"), status));
@@ -69,13 +65,13 @@ static int look(struct fermata_vm *vm, const char *command, char status[KVM_STAT
 }
 
 /* Wait until it is over. -EREMOTEIO: it did not succeed. @load: "none" is one that has not begun yet. */
-static int settle_as(struct fermata_vm *vm, const char *command, bool load, struct err *e)
+static int settle_as(struct kvm *k, const char *command, bool load, struct err *e)
 {
 	struct deadline d = deadline_in(SETTLE_MS);
 	char status[KVM_STATUS_MAX], why[200];
 
 	for (;;) {
-		if (look(vm, command, status, why, e) < 0)
+		if (look(k, command, status, why, e) < 0)
 			return e->code;
 		if (!strcmp(status, "completed"))
 			return 0;
@@ -89,7 +85,7 @@ static int settle_as(struct fermata_vm *vm, const char *command, bool load, stru
 
 int memory_settle(struct fermata_vm *vm, const char *command, struct err *e)
 {
-	return settle_as(vm, command, false, e);
+	return settle_as(vm->kvm, command, false, e);
 }
 
 int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
@@ -100,7 +96,7 @@ int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
 
 	if (fermata_vm_kvm(vm, &k, e) < 0)
 		return e->code;
-	if (ask(vm, "migrate_cancel", NULL, &ignored) == 0 && memory_settle(vm, "query-migrate", &ignored) == -ETIMEDOUT) {
+	if (ask(k, "migrate_cancel", NULL, &ignored) == 0 && memory_settle(vm, "query-migrate", &ignored) == -ETIMEDOUT) {
 		*e = ignored;
 		return e->code;
 	}
@@ -112,22 +108,22 @@ int memory_go_on(struct fermata_vm *vm, bool ran, struct err *e)
 	return ran ? 0 : kvm_stop(k, deadline_in(CALL_MS), e);
 }
 
-int memory_give(struct fermata_vm *vm, int *fd, struct err *e)
+int memory_give(struct kvm *k, int *fd, struct err *e)
 {
-	int rc = mon_call_fd(monitor(vm), "getfd", "{\"fdname\":\"fermata\"}", *fd, deadline_in(CALL_MS), NULL, e);
+	int rc = mon_call_fd(kvm_mon(k), "getfd", "{\"fdname\":\"fermata\"}", *fd, deadline_in(CALL_MS), NULL, e);
 
 	close(take_fd(fd));
 	return rc;
 }
 
-static int set_up(struct fermata_vm *vm, struct err *e)
+static int set_up(struct kvm *k, struct err *e)
 {
 	/* No limit on the pause: QEMU stops the guest after its first look at the memory, 0.1 s. */
-	return ask(vm, "migrate-set-capabilities",
+	return ask(k, "migrate-set-capabilities",
 		       "{\"capabilities\":[{\"capability\":\"events\",\"state\":true},"
 		       "{\"capability\":\"background-snapshot\",\"state\":false},"
 		       "{\"capability\":\"pause-before-switchover\",\"state\":false}]}", e) < 0 ? e->code :
-		ask(vm, "migrate-set-parameters", "{\"max-bandwidth\":1125899906842624,\"downtime-limit\":2000000}", e);
+		ask(k, "migrate-set-parameters", "{\"max-bandwidth\":1125899906842624,\"downtime-limit\":2000000}", e);
 }
 
 /* ---- saving ------------------------------------------------------------------------------------------------- */
@@ -173,7 +169,7 @@ static int run(struct fermata_vm *vm, const char *what, const char *command, con
 	in = p[0];
 	out = p[1];
 	fcntl(out, F_SETPIPE_SZ, MEM_CHUNK); /* only faster */
-	if (memory_give(vm, &out, e) < 0 || ask(vm, command, args, e) < 0)
+	if (memory_give(vm->kvm, &out, e) < 0 || ask(vm->kvm, command, args, e) < 0)
 		return e->code;
 	rc = copy(vm, what, in, o, e);
 	if (rc < 0) {
@@ -192,7 +188,7 @@ int memory_save(struct fermata_vm *vm, struct mem_out *o, int (*manifest)(void *
 {
 	auto_buf struct buf text = { 0 };
 
-	if (set_up(vm, e) < 0 || run(vm, "Save", "migrate", "{\"uri\":\"fd:fermata\"}", "query-migrate", o, e) < 0 ||
+	if (set_up(vm->kvm, e) < 0 || run(vm, "Save", "migrate", "{\"uri\":\"fd:fermata\"}", "query-migrate", o, e) < 0 ||
 		manifest(ctx, &text, e) < 0)
 		return e->code;
 	return mem_out_seal(o, &text, e);
@@ -253,7 +249,7 @@ static int feed_all(struct fermata_vm *vm, const struct mem_in *in, int fd, stru
 	return 0;
 }
 
-int memory_load_ready(struct fermata_vm *vm, int *fd, struct err *e)
+int memory_load_ready(struct kvm *k, int *fd, struct err *e)
 {
 	auto_fd int ours = -1, its = -1;
 	int p[2];
@@ -263,29 +259,30 @@ int memory_load_ready(struct fermata_vm *vm, int *fd, struct err *e)
 		return err_sys(e, errno, "cannot make a socket pair");
 	ours = p[0];
 	its = p[1];
-	if (set_up(vm, e) < 0 || memory_give(vm, &its, e) < 0)
+	if (set_up(k, e) < 0 || memory_give(k, &its, e) < 0)
 		return e->code;
 	*fd = take_fd(&ours);
 	return 0;
 }
 
-static int incoming(struct fermata_vm *vm, struct err *e)
+static int incoming(struct kvm *k, struct err *e)
 {
-	return ask(vm, "migrate-incoming", "{\"uri\":\"fd:fermata\"}", e);
+	return ask(k, "migrate-incoming", "{\"uri\":\"fd:fermata\"}", e);
 }
 
-int memory_load_bytes(struct fermata_vm *vm, int fd, const struct buf *b, struct err *e)
+int memory_load_bytes(struct fermata_vm *vm, struct kvm *k, int fd, const struct buf *b, struct err *e)
 {
-	return incoming(vm, e) < 0 || feed(vm, (const uint8_t *)b->p, b->n, fd, e) < 0 || settle_as(vm, "query-migrate", true, e) < 0 ? e->code : 0;
+	return incoming(k, e) < 0 || feed(vm, (const uint8_t *)b->p, b->n, fd, e) < 0 || settle_as(k, "query-migrate", true, e) < 0 ?
+		e->code : 0;
 }
 
-int memory_load(struct fermata_vm *vm, const struct mem_in *in, struct err *e)
+int memory_load(struct fermata_vm *vm, struct instance *q, const struct mem_in *in, struct err *e)
 {
 	auto_fd int fd = -1;
 
-	if (memory_load_ready(vm, &fd, e) < 0 || incoming(vm, e) < 0 || feed_all(vm, in, fd, e) < 0 ||
-		settle_as(vm, "query-migrate", true, e) < 0) {
-		kvm_last_words(vm->kvm, vm->run_dir, e);
+	if (memory_load_ready(q->kvm, &fd, e) < 0 || incoming(q->kvm, e) < 0 || feed_all(vm, in, fd, e) < 0 ||
+		settle_as(q->kvm, "query-migrate", true, e) < 0) {
+		kvm_last_words(q->kvm, q->dir, e);
 		return e->code;
 	}
 	return 0;

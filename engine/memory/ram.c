@@ -30,12 +30,12 @@
 
 /* ---- where it is ------------------------------------------------------------------------------------------ */
 
-static int qom(struct fermata_vm *vm, const char *property, struct json_doc **reply, struct err *e)
+static int qom(struct kvm *k, const char *property, struct json_doc **reply, struct err *e)
 {
 	char args[80];
 
 	snprintf(args, sizeof args, RAM0, property);
-	return mon_call(kvm_mon(vm->kvm), "qom-get", args, deadline_in(CALL_MS), reply, e);
+	return mon_call(kvm_mon(k), "qom-get", args, deadline_in(CALL_MS), reply, e);
 }
 
 static int proc_open(pid_t pid, const char *what, int flags, int *fd, struct err *e)
@@ -50,28 +50,33 @@ static int proc_open(pid_t pid, const char *what, int flags, int *fd, struct err
 	return errno == EACCES || errno == EPERM ? err_hint(e, "it takes root, or the user that QEMU runs as") : e->code;
 }
 
-int ram_open(struct fermata_vm *vm, struct ram *r, struct err *e)
+static int open_ram_of(struct fermata_vm *vm, struct kvm *k, struct ram *r, struct err *e)
 {
 	auto_json struct json_doc *path = NULL, *share = NULL;
 	struct err none;
 	char file[16];
-	struct kvm *k;
 
 	snprintf(file, sizeof file, "fd/%d", KVM_FD_MEMORY);
 	*r = (struct ram){ .mem = -1, .own = -1, .bytes = vm->def->memory };
-	if (fermata_vm_kvm(vm, &k, e) < 0)
-		return e->code;
 	r->pid = kvm_process(k);
 	if (mon_hmp_memory(kvm_mon(k), deadline_in(CALL_MS), &r->at, e) < 0 || proc_open(r->pid, "mem", O_RDWR, &r->mem, e) < 0)
 		return e->code;
-	if (qom(vm, "mem-path", &path, &none) < 0)
+	if (qom(k, "mem-path", &path, &none) < 0)
 		return 0;
-	if (qom(vm, "share", &share, e) < 0)
+	if (qom(k, "share", &share, e) < 0)
 		return e->code;
 	if (json_bool(json_root(share), false))
 		return proc_open(r->pid, file, O_RDONLY, &r->own, e);
 	r->base = strdup(json_str(json_root(path), ""));
 	return r->base ? 0 : err_nomem(e, "look into QEMU's memory");
+}
+
+int ram_open(struct fermata_vm *vm, struct ram *r, struct err *e)
+{
+	struct kvm *k;
+
+	*r = (struct ram){ .mem = -1, .own = -1 };
+	return fermata_vm_kvm(vm, &k, e) < 0 ? e->code : open_ram_of(vm, k, r, e);
 }
 
 void ram_done(struct ram *r)
@@ -273,7 +278,7 @@ static int poke(const struct ram *r, const uint8_t *p, size_t n, uint64_t at, st
 	return 0;
 }
 
-int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
+int ram_patch(struct fermata_vm *vm, struct kvm *of, const struct ram_in *in, struct err *e)
 {
 	auto_free uint8_t *chunk = malloc(MEM_CHUNK);
 	auto_fd int fd = open(in->file, O_RDONLY | O_CLOEXEC);
@@ -285,7 +290,7 @@ int ram_patch(struct fermata_vm *vm, const struct ram_in *in, struct err *e)
 		return err_nomem(e, "load memory");
 	if (fd < 0)
 		return err_sys(e, errno, "cannot open %s", in->file);
-	if (ram_open(vm, &r, e) < 0)
+	if (open_ram_of(vm, of, &r, e) < 0)
 		return e->code;
 	for (uint64_t i = 0; i < ram_chunks(in->stored); i++) {
 		if (ram_read_chunk(fd, in->file, i, in->stored, in->sums, chunk, &n, e) < 0)

@@ -11,11 +11,11 @@ struct fermata_vm;
 /* ---- life.c ---- */
 
 /*
- * The same for a second QEMU, which waits for saved memory on the overlays of @s: the record, which tells what the VM uses,
- * is neither asked for those nor changed. @aside: kvm_sockets_aside().
+ * life_launch() for a second QEMU, @q, which waits for saved memory on the overlays of @s: the record, which tells what the VM
+ * uses, is neither asked for those nor changed. @aside: kvm_sockets_aside().
  */
-int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, const char *aside,
-	struct err *e) MUST_CHECK;
+int life_launch_on(struct fermata_vm *vm, struct instance *q, const struct fermata_snap *s, const char *machine, const char *map,
+	const char *aside, struct err *e) MUST_CHECK;
 #define KILL_GRACE_MS 10000
 
 /* ---- opened.c ---- */
@@ -23,9 +23,9 @@ int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const ch
 struct chains;
 
 /*
- * Whether QEMU, which was started on @c, has opened the images that were looked at and no more. Who may write to their
+ * Whether @k, which was started on @c, has opened the images that were looked at and no more. Who may write to their
  * folder can put others in their place in between; the guest has not run by now. -EACCES: it has not.
  */
-int chains_opened(struct fermata_vm *vm, const struct chains *c, struct err *e) MUST_CHECK;
+int chains_opened(struct fermata_vm *vm, struct kvm *k, const struct chains *c, struct err *e) MUST_CHECK;
 
 #endif

@@ -19,34 +19,39 @@ const char *life_memory_dir(const struct fermata_vm *vm)
 	return vm->def->memory_dir ? vm->def->memory_dir : vm->host->memory_dir;
 }
 
-/* @spec: all but what is found out here; @chains: of every disk. The connection is kept. */
-int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e)
+static int end(struct instance *q, struct err *e)
+{
+	kvm_close(q->kvm);
+	q->kvm = NULL;
+	return kvm_destroy(q->dir, KILL_GRACE_MS, false, e);
+}
+
+int launch(struct fermata_vm *vm, struct instance *q, struct kvm_spec *spec, const struct chains *chains, struct err *e)
 {
 	char notice[200] = "";
 	struct err unknown;
 
 	spec->def = vm->def;
-	spec->run_dir = vm->run_dir;
+	spec->run_dir = q->dir;
 	spec->memory_dir = life_memory_dir(vm);
 	if (vm->nvram.file && chain_alone(vm->nvram.file, e) < 0)
 		return err_at(e, "nvram");
 	spec->chains = chains->chain;
 	if (definition_heeded(vm, e) < 0 || (spec->memory_map && user_reaches(vm, spec->memory_map, e) < 0))
 		return e->code;
-	vm_hang_up(vm);
-	if (kvm_start(spec, deadline_in(START_MS), &vm->kvm, notice, sizeof notice, e) < 0)
+	if (kvm_start(spec, deadline_in(START_MS), &q->kvm, notice, sizeof notice, e) < 0)
 		return e->code;
-	if (chains_opened(vm, chains, e) < 0) {
+	if (chains_opened(vm, q->kvm, chains, e) < 0) {
 		struct err also;
 
-		if (life_kill(vm, &also) < 0)
+		if (end(q, &also) < 0)
 			err_also(e, "and could not stop it: %s", also.msg);
 		return e->code;
 	}
 	if (notice[0])
 		vm_notice(vm, "%s", notice);
 	/* Nothing depends on it but what a later checkpoint is refused for. */
-	if (kvm_devices_note(vm->kvm, vm->run_dir, &unknown) < 0)
+	if (kvm_devices_note(q->kvm, q->dir, &unknown) < 0)
 		vm_notice(vm, "what is plugged in from now on will not be noticed: %s", unknown.msg);
 	return 0;
 }
@@ -54,13 +59,18 @@ int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *ch
 int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
 {
 	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
+	struct instance own = { .dir = vm->run_dir };
 	auto_chains struct chains chains = { 0 };
+	int rc;
 
 	/* One that loads memory does not change its disks before it has. */
 	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0 ||
 		(!incoming && saved_forget(vm, e) < 0))
 		return e->code;
-	return launch(vm, &spec, &chains, e);
+	vm_hang_up(vm);
+	rc = launch(vm, &own, &spec, &chains, e);
+	vm->kvm = own.kvm;
+	return rc;
 }
 
 int life_kill(struct fermata_vm *vm, struct err *e)

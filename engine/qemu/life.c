@@ -20,8 +20,8 @@
 
 #define AGENT_MS      3000
 
-int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, const char *map, const char *aside,
-	struct err *e)
+int life_launch_on(struct fermata_vm *vm, struct instance *q, const struct fermata_snap *s, const char *machine, const char *map,
+	const char *aside, struct err *e)
 {
 	struct kvm_spec spec = { .machine = machine, .incoming = true, .memory_map = map, .aside = aside };
 	auto_chains struct chains chains = { 0 };
@@ -29,7 +29,7 @@ int life_launch_on(struct fermata_vm *vm, const struct fermata_snap *s, const ch
 	/* No native_reclaim(): it is the VM's images that have something to give back, and the VM may run on them. */
 	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find_on(vm, s, &chains, e) < 0)
 		return e->code;
-	return launch(vm, &spec, &chains, e);
+	return launch(vm, q, &spec, &chains, e);
 }
 
 /* By the agent, if one answers soon. 1: it took the request. 0: there is none. */

@@ -88,14 +88,14 @@ static int check_data_files(const struct fermata_vm *vm, const struct chains *c,
 	return 0;
 }
 
-int chains_opened(struct fermata_vm *vm, const struct chains *c, struct err *e)
+int chains_opened(struct fermata_vm *vm, struct kvm *k, const struct chains *c, struct err *e)
 {
 	auto_json struct json_doc *nodes = NULL;
 
 	for (size_t i = 0; i < vm->def->n_disks; i++)
-		if (check_names(&c->chain[i], e) < 0 || check_files(kvm_process(vm->kvm), &c->chain[i], e) < 0)
+		if (check_names(&c->chain[i], e) < 0 || check_files(kvm_process(k), &c->chain[i], e) < 0)
 			return err_at(e, "%s", vm->def->disks[i].name);
-	if (mon_call(kvm_mon(vm->kvm), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &nodes, e) < 0)
+	if (mon_call(kvm_mon(k), "query-named-block-nodes", "{\"flat\":true}", deadline_in(CALL_MS), &nodes, e) < 0)
 		return e->code;
 	return check_data_files(vm, c, nodes, e);
 }

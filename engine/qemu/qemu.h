@@ -9,7 +9,14 @@
 
 struct fermata_snap;
 struct fermata_vm;
+struct kvm;
 struct kvm_spec;
+
+/* A QEMU that runs for a VM: its run directory, borrowed, and the connection to it. The VM's own is vm->run_dir and vm->kvm. */
+struct instance {
+	const char *dir;
+	struct kvm *kvm; /* NULL: none, or it has been taken over */
+};
 
 /* ---- launch.c ---- */
 
@@ -37,10 +44,10 @@ int checkpoint_move_in(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 bool checkpoint_stands(const char *dir);
 
 /*
- * checkpoint_next(): start a QEMU on the overlays of @s, waiting for its state, in that folder, and call @fn for it: meanwhile it is @vm's, and
- * connected; afterwards vm is as before, without a connection. When either fails, it is gone again.
+ * checkpoint_next(): start a QEMU on the overlays of @s, waiting for its state, in that folder, and call @fn for it, which may take the
+ * connection over. @vm is as before, but without a connection. When either fails, the second QEMU is gone again.
  */
-typedef int checkpoint_next_fn(struct fermata_vm *vm, const struct fermata_snap *s, void *ctx, struct err *e);
+typedef int checkpoint_next_fn(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, void *ctx, struct err *e);
 int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const char *machine, checkpoint_next_fn *fn, void *ctx,
 	struct err *e) MUST_CHECK;
 
@@ -63,7 +70,8 @@ int standby_recover(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- launch.c ---- */
 
-int launch(struct fermata_vm *vm, struct kvm_spec *spec, const struct chains *chains, struct err *e);
+/* Start @q, of which @dir is given. @spec: all but what is found out here; @chains: of every disk. On failure @q has no connection. */
+int launch(struct fermata_vm *vm, struct instance *q, struct kvm_spec *spec, const struct chains *chains, struct err *e) MUST_CHECK;
 
 /* ---- standby.c ---- */
 

@@ -29,7 +29,7 @@ int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const c
 	struct err *e)
 {
 	auto_free char *next = checkpoint_beside(vm), *standby = standby_dir(vm);
-	char *present = vm->run_dir;
+	struct instance second = { .dir = next };
 	const char *aside;
 	struct err also;
 	int rc;
@@ -37,17 +37,15 @@ int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const c
 	if (!next || !standby)
 		return err_nomem(e, "load memory");
 	vm_hang_up(vm);
-	aside = kvm_sockets_aside((const char *[]){ present, standby });
-	vm->run_dir = next;
-	rc = life_launch_on(vm, s, machine, instant_map(s), aside, e) < 0 || fn(vm, s, ctx, e) < 0 ? e->code : 0;
-	vm_hang_up(vm);
-	if (rc < 0 && vm_alive(vm) && life_kill(vm, &also) < 0)
+	aside = kvm_sockets_aside((const char *[]){ vm->run_dir, standby });
+	rc = life_launch_on(vm, &second, s, machine, instant_map(s), aside, e) < 0 || fn(vm, &second, s, ctx, e) < 0 ? e->code : 0;
+	kvm_close(second.kvm);
+	if (rc < 0 && kvm_pid(next) && kvm_destroy(next, KILL_GRACE_MS, false, &also) < 0)
 		err_also(e, "and could not stop it: %s", also.msg);
 	if (rc < 0) {
 		kvm_sockets_remove(vm->def, aside);
-		kvm_remove(next, present);
+		kvm_remove(next, vm->run_dir);
 	}
-	vm->run_dir = present;
 	if (rc == -EREMOTEIO && vm_alive(vm))
 		err_hint(e, "the present guest runs on; if both want the same of the host, end that first: fermata destroy %s", vm->name);
 	return rc;

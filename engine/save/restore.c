@@ -67,7 +67,7 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 	run = r->running || (!r->paused && !strcmp(mem_in_str(&in, "state"), "running"));
 	if (save_begin(vm, PENDING_RESTORE, path, run, e) < 0)
 		return e->code;
-	if (life_launch(vm, kvm_caps_machine(caps, machine) ? machine : NULL, true, NULL, e) == 0 && memory_load(vm, &in, e) == 0) {
+	if (life_launch(vm, kvm_caps_machine(caps, machine) ? machine : NULL, true, NULL, e) == 0 && memory_load(vm, &(struct instance){ vm->run_dir, vm->kvm }, &in, e) == 0) {
 		if (restore_finish(vm, run, e) == 0)
 			return 0;
 		e->code = FERMATA_PENDING;

@@ -1,4 +1,4 @@
-/* engine/archive/internal.h */
+/* What the files of engine/archive/ share: private to the room. */
 #ifndef ENGINE_ARCHIVE_INTERNAL_H
 #define ENGINE_ARCHIVE_INTERNAL_H
 

@@ -93,6 +93,19 @@ int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, st
 	return 0;
 }
 
+int qcow2_fill_packed(struct qcow2_fill *f, uint64_t index, const void *p, size_t n, struct err *e)
+{
+	struct qcow2 *q = f->q;
+	uint64_t hoff, v;
+	uint8_t *entry;
+
+	if (entry_for(f, index, &entry, e) < 0 || refs_alloc_packed(q, n, &hoff, e) < 0 || l2_packed(q, hoff, n, &v, e) < 0 ||
+		txn_write(q, hoff, p, n, e) < 0)
+		return e->code;
+	put_be64(entry, v);
+	return 0;
+}
+
 int qcow2_fill_zero(struct qcow2_fill *f, uint64_t index, struct err *e)
 {
 	struct qcow2 *q = f->q;

@@ -20,6 +20,7 @@ int qcow2_fill_begin(struct qcow2 *q, struct qcow2_fill **out, struct err *e) MU
  * or as zeros.
  */
 int qcow2_fill_put(struct qcow2_fill *f, uint64_t index, const void *cluster, struct err *e) MUST_CHECK;
+int qcow2_fill_packed(struct qcow2_fill *f, uint64_t index, const void *p, size_t n, struct err *e) MUST_CHECK; /* compressed */
 int qcow2_fill_zero(struct qcow2_fill *f, uint64_t index, struct err *e) MUST_CHECK;
 
 /*

@@ -96,6 +96,7 @@ struct refs {
 	size_t n;        /* entries of both */
 	size_t loaded;   /* blocks in memory, against what the file can hold */
 	uint64_t hint;   /* no free cluster below this one */
+	uint64_t packed; /* where the next compressed cluster may go, in the rest of the last one's; 0: nowhere */
 };
 
 /* Adjacent writes, joined. */
@@ -245,6 +246,9 @@ void l2_refs(const struct qcow2 *q, uint64_t v, uint64_t *first, uint64_t *n);
 /* A compressed entry's bytes on the host. "Compressed Clusters Descriptor". */
 void l2_compressed(const struct qcow2 *q, uint64_t v, uint64_t *hoff, uint64_t *len);
 
+/* The entry for @len compressed bytes at @hoff. -EFBIG: the format cannot say that offset. */
+int l2_packed(const struct qcow2 *q, uint64_t hoff, uint64_t len, uint64_t *v, struct err *e) MUST_CHECK;
+
 /* ---- refs.c: "Host cluster management" ---- */
 static inline uint64_t refs_per_block(const struct qcow2 *q)
 {
@@ -283,6 +287,9 @@ int refs_alloc(struct qcow2 *q, uint64_t n, uint64_t *hoff, struct err *e) MUST_
 
 /* The same for @min to *@n clusters; *@n becomes how many: the first piece that is long enough. */
 int refs_alloc_some(struct qcow2 *q, uint64_t min, uint64_t *n, uint64_t *hoff, struct err *e) MUST_CHECK;
+
+/* Room for @n bytes of a compressed cluster, less than a cluster: right behind the last one where that is possible. */
+int refs_alloc_packed(struct qcow2 *q, uint64_t n, uint64_t *hoff, struct err *e) MUST_CHECK;
 
 /* Give back what a table of @bytes at @hoff occupies. */
 int refs_free(struct qcow2 *q, uint64_t hoff, uint64_t bytes, struct err *e) MUST_CHECK;

@@ -10,6 +10,17 @@ void l2_compressed(const struct qcow2 *q, uint64_t v, uint64_t *hoff, uint64_t *
 	*len = sectors * SECTOR - (*hoff & (SECTOR - 1));
 }
 
+int l2_packed(const struct qcow2 *q, uint64_t hoff, uint64_t len, uint64_t *v, struct err *e)
+{
+	unsigned x = 62 - (q->h.cluster_bits - 8);
+	uint64_t more = ((hoff + len - 1) / SECTOR) - hoff / SECTOR;
+
+	if (hoff >> x || more >> (62 - x))
+		return err_set(e, -EFBIG, "the file is too large for compressed clusters at its end");
+	*v = OFLAG_COMPRESSED | more << x | hoff;
+	return 0;
+}
+
 void l2_refs(const struct qcow2 *q, uint64_t v, uint64_t *first, uint64_t *n)
 {
 	uint64_t hoff, len;

@@ -350,6 +350,30 @@ int refs_alloc(struct qcow2 *q, uint64_t n, uint64_t *hoff, struct err *e)
 	return refs_alloc_some(q, n, &n, hoff, e);
 }
 
+int refs_alloc_packed(struct qcow2 *q, uint64_t n, uint64_t *hoff, struct err *e)
+{
+	uint64_t at = q->refs.packed, left = at ? q->cluster - (at & (q->cluster - 1)) : 0, rc, next;
+
+	/* Every cluster counts the compressed ones that it has a part of. */
+	if (at && refs_get(q, at >> q->h.cluster_bits, &rc, e) < 0)
+		return e->code;
+	if (at && (!rc || rc == refs_max(q)))
+		at = left = 0;
+	*hoff = at;
+	if (n > left) {
+		if (refs_alloc(q, 1, &next, e) < 0)
+			return e->code;
+		if (next != at + left)
+			at = 0;
+		*hoff = at ? at : next;
+	}
+	if (at && refs_add(q, at >> q->h.cluster_bits, 1, 1, e) < 0)
+		return e->code;
+	at = *hoff + n;
+	q->refs.packed = at & (q->cluster - 1) ? at : 0;
+	return 0;
+}
+
 int refs_free(struct qcow2 *q, uint64_t hoff, uint64_t bytes, struct err *e)
 {
 	return refs_add(q, hoff >> q->h.cluster_bits, q_clusters(q, bytes), -1, e);

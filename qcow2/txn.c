@@ -104,7 +104,7 @@ static void unpin(struct qcow2 *q)
 		q->refs.blk[i].pin = NULL;
 		q->refs.blk[i].dirty = q->refs.blk[i].moved = false;
 	}
-	q->refs.hint = 0;
+	q->refs.hint = q->refs.packed = 0;
 	q->old_size = 0;
 	map_forget(q);
 }

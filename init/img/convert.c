@@ -24,7 +24,7 @@ static const struct opt opts[] = {
 	{ 0, "target-is-zero", NULL, "and reads as zeros", OPT_FLAG(&is_zero) },
 	{ 'l', "snapshot", "SNAPSHOT", "read this internal snapshot", OPT_STR(&snapshot) },
 	{ 'S', "sparse-size", "SIZE", "zeros of this length become holes (4k); 0: all is written", OPT_STR(&sparse) },
-	{ 'c', "compress", NULL, "not supported", OPT_FLAG(&compress) },
+	{ 'c', "compress", NULL, "write compressed clusters", OPT_FLAG(&compress) },
 	{ 0, "bitmaps", NULL, "copy the dirty bitmaps, too", OPT_FLAG(&bitmaps) },
 	{ 0, "skip-broken-bitmaps", NULL, "but for those that are not consistent", OPT_FLAG(&skip_broken) },
 	{ 0, "salvage", NULL, "what cannot be read becomes zeros, and is told", OPT_FLAG(&salvage) },
@@ -103,8 +103,10 @@ static int check_target(const struct job *j, struct err *e)
 		return err_set(e, ERR_USAGE, "backing file not supported for file format 'raw'");
 	if (compress && raw)
 		return err_set(e, ERR_USAGE, "compression not supported for this file format");
-	if (compress)
-		return err_set(e, -EOPNOTSUPP, "writing compressed clusters (-c) is not supported");
+	if (compress && j->c.prealloc != QCOW2_PREALLOC_OFF)
+		return err_set(e, ERR_USAGE, "compression and preallocation not supported at the same time");
+	if (compress && j->c.compression)
+		return err_set(e, -EOPNOTSUPP, "compressing with zstd is not supported: compression_type=zlib is");
 	if (j->c.data_file)
 		return err_set(e, -EOPNOTSUPP, "convert makes no images with data files");
 	if (j->c.backing && !j->c.backing_fmt)
@@ -202,7 +204,7 @@ static void warn(void *ctx, const char *message)
 static int fill_target(struct job *j, struct err *e)
 {
 	struct copy c = { .from = j->from, .n_from = j->n_from, .snap = j->snap, .size = j->size, .sparse = j->sparse,
-		.salvage = salvage, .rate = j->rate, .progress = progress, .warn = warn };
+		.pack = compress, .salvage = salvage, .rate = j->rate, .progress = progress, .warn = warn };
 
 	if (open_target(j, e) < 0 || is_fresh(j, &c.fresh, e) < 0)
 		return e->code;

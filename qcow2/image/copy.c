@@ -8,6 +8,7 @@
 #include "lib/clock.h"
 #include "lib/own.h"
 #include "lib/limits.h"
+#include "qcow2/deflate.h"
 #include "qcow2/fill.h"
 #include "qcow2/image/writer.h"
 
@@ -24,6 +25,8 @@ struct op {
 	size_t cluster;           /* of fill */
 	size_t unit;              /* pieces that are judged */
 	uint8_t *buf, *other;     /* a chunk of the sources and of @below; zeros behind its end */
+	struct deflate *deflate;  /* NULL: nothing is compressed */
+	uint8_t *packed;          /* a cluster's room for that */
 	uint64_t began;           /* ns */
 };
 
@@ -106,13 +109,23 @@ static bool is_zero(const uint8_t *p, size_t n)
 	return !n || (!*p && !memcmp(p, p + 1, n - 1));
 }
 
+/* One cluster, as @packed if it has got smaller. The last one of a disk is written whole: there are zeros behind it. */
+static int put_cluster(struct op *o, uint64_t at, const uint8_t *p, size_t n, struct err *e)
+{
+	size_t small = o->deflate ? deflate_cluster(o->deflate, p, o->cluster, o->packed, o->cluster - 1) : 0;
+
+	if (!o->fill)
+		return small ? writer_packed(o->w, at, o->packed, small, e) : writer_data(o->w, at, p, n, e);
+	return small ? qcow2_fill_packed(o->fill, at / o->cluster, o->packed, small, e) :
+		       qcow2_fill_put(o->fill, at / o->cluster, p, e);
+}
+
 static int put_data(struct op *o, uint64_t at, const uint8_t *p, size_t n, struct err *e)
 {
-	if (!o->fill)
+	if (!o->fill && !o->deflate)
 		return writer_data(o->w, at, p, n, e);
-	/* The last cluster of a disk is written whole: there are zeros behind it. */
 	for (size_t i = 0; i < n; i += o->cluster)
-		if (qcow2_fill_put(o->fill, (at + i) / o->cluster, p + i, e) < 0)
+		if (put_cluster(o, at + i, p + i, n - i < o->cluster ? n - i : o->cluster, e) < 0)
 			return e->code;
 	return 0;
 }
@@ -269,6 +282,14 @@ static int begin(struct op *o, struct err *e)
 		return writer_open(c->to, 0, &o->w, e);
 	qcow2_get_info(c->to->q, &i);
 	o->unit = o->cluster = 1u << i.cluster_bits;
+	if (c->pack) {
+		if (i.compression)
+			return err_set(e, -EOPNOTSUPP, "writing clusters compressed with zstd is not supported");
+		o->deflate = deflate_new();
+		o->packed = malloc(o->cluster);
+		if (!o->deflate || !o->packed)
+			return err_nomem(e, "copy a disk");
+	}
 	if (c->fresh && qcow2_is_empty(c->to->q, &empty, e) < 0)
 		return e->code;
 	return empty ? qcow2_fill_begin(c->to->q, &o->fill, e) : writer_open(c->to, 0, &o->w, e);
@@ -288,5 +309,7 @@ int image_copy(const struct copy *c, struct err *e)
 	writer_close(o.w);
 	free(o.buf);
 	free(o.other);
+	free(o.deflate);
+	free(o.packed);
 	return r;
 }

@@ -12,6 +12,7 @@ struct copy {
 	struct image *to;          /* open for changes, with its backing files if it has any; as large, or larger */
 	bool fresh;                /* has nothing yet: reads as its backing file, or as zeros */
 	uint64_t sparse;           /* zeros of this length need not be data; 0: all is written */
+	bool pack;                 /* write compressed clusters, where that makes them smaller */
 	bool salvage;              /* what cannot be read becomes zeros, and warn() is told */
 	uint64_t rate;             /* bytes a second at most; 0: as fast as can be */
 	void (*progress)(void *ctx, uint64_t done, uint64_t total);

@@ -322,6 +322,22 @@ int writer_data(struct writer *w, uint64_t goff, const void *buf, size_t n, stru
 	return w->q ? put_data(w, goff, buf, n, e) : dev_write(w->img->dev, goff, buf, n, e);
 }
 
+int writer_packed(struct writer *w, uint64_t goff, const void *p, size_t n, struct err *e)
+{
+	struct qcow2 *q = w->q;
+	uint64_t left = w->img->size - goff, hoff, v;
+	struct slot s;
+
+	if (in_disk(w, goff, left < q->cluster ? left : q->cluster, e) < 0 || table_for(w, goff, e) < 0 || slot_get(w, goff, &s, e) < 0 ||
+		refs_alloc_packed(q, n, &hoff, e) < 0 || l2_packed(q, hoff, n, &v, e) < 0 || slot_release(w, &s, e) < 0)
+		return e->code;
+	put_be64(entry_of(w, goff), v);
+	if (q->l2_step == 16)
+		put_be64(entry_of(w, goff) + 8, 0);
+	w->l2_changed = true;
+	return dev_write(q->dev, hoff, p, n, e);
+}
+
 /* ---- zeros ---- */
 
 /* The same as data, for what entries cannot say. */

@@ -26,6 +26,9 @@ int writer_open(struct image *to, uint64_t below, struct writer **out, struct er
 int writer_data(struct writer *w, uint64_t goff, const void *buf, size_t n, struct err *e) MUST_CHECK;
 int writer_zero(struct writer *w, uint64_t goff, uint64_t n, struct err *e) MUST_CHECK;
 
+/* The cluster at @goff, compressed to @n bytes, fewer than it has. Images of qcow2 only. */
+int writer_packed(struct writer *w, uint64_t goff, const void *p, size_t n, struct err *e) MUST_CHECK;
+
 /* Bytes that a cut would now take with it. */
 uint64_t writer_pending(const struct writer *w);
 

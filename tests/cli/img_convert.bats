@@ -56,6 +56,10 @@ prepare() {
 		-O qcow2 -n --target-is-zero s.qcow2 x.qcow2
 		-O qcow2 -C -S 4k s.qcow2 x.qcow2
 		-O qcow2 -C s.qcow2 x.qcow2
+		-O qcow2 -C -c s.qcow2 x.qcow2
+		-O raw -c s.qcow2 x.raw
+		-O qcow2 -c -o preallocation=metadata s.qcow2 x.qcow2
+		-O qcow2 -c -n s.qcow2 x.qcow2
 		-O qcow2 -m 17 s.qcow2 x.qcow2
 		-O qcow2 -m 0 s.qcow2 x.qcow2
 		-O qcow2 -m 4 -W s.qcow2 x.qcow2
@@ -151,6 +155,46 @@ prepare() {
 	truncate -s 8M n.raw
 	img convert -n --target-is-zero -O raw s.qcow2 n.raw
 	cmp n.raw s.raw
+}
+
+@test "convert: -c" {
+	local o
+	prepare
+	cd p
+	{
+		seq 1 100000
+		head -c 300000 /dev/urandom
+		head -c 700000 "$FERMATA_BIN"
+		head -c 300000 /dev/zero | tr '\0' x
+	} >in.raw
+	truncate -s 3000320 in.raw
+	for o in cluster_size=64k cluster_size=512 cluster_size=4k,refcount_bits=1 cluster_size=2M compat=0.10 extended_l2=on,cluster_size=16k \
+		cluster_size=4k,refcount_bits=64; do
+		qemu-img convert -c -f raw -O qcow2 -o $o in.raw q.qcow2
+		img convert -c -f raw -O qcow2 -o $o in.raw o.qcow2
+		sound_and_same qcow2 o.qcow2 in.raw
+		img check -q o.qcow2
+		img compare -q o.qcow2 in.raw
+		# Tables come last here, so the data's last cluster is a whole one.
+		[ $o = cluster_size=2M ] || [ $(($(stat -c %s o.qcow2) * 100)) -le $(($(stat -c %s q.qcow2) * 110)) ] || fail "$o: $(stat -c %s o.qcow2 q.qcow2)"
+		[ "$(stat -c %s o.qcow2)" -le "$(img measure -f raw -O qcow2 -o $o in.raw | sed -n 's/^required size: //p')" ]
+	done
+	refused 1 "zstd is not supported" img convert -c -O qcow2 -o compression_type=zstd s.qcow2 z.qcow2
+	# On a base, and into what is there, of which a snapshot keeps what it has.
+	img convert -c -O qcow2 -B b.qcow2 -F qcow2 s.qcow2 o.qcow2
+	sound_and_same qcow2 o.qcow2 s.raw
+	for o in cluster_size=64k extended_l2=on,cluster_size=32k; do
+		qemu-img create -q -f qcow2 -o $o n.qcow2 8M
+		qemu-io -c 'write -q -P 8 0 8M' n.qcow2
+		qemu-img snapshot -c old n.qcow2
+		img convert -c -n -O qcow2 s.qcow2 n.qcow2
+		sound_and_same qcow2 n.qcow2 s.raw
+		img convert -c -n -O qcow2 b.qcow2 n.qcow2
+		qemu-img compare -q b.qcow2 n.qcow2
+		qemu-img check -q n.qcow2
+		qemu-img convert -l old -O raw n.qcow2 old.raw
+		[ "$(tr -d '\010' <old.raw | wc -c)" = 0 ]
+	done
 }
 
 @test "convert: several disks into one, preallocated, fully written" {

@@ -29,16 +29,20 @@ struct scene {
 	unsigned cluster_bits, version;
 	bool ext_l2, on_base, exists;
 	unsigned base_size;
+	bool pack;
 };
 
 static const struct scene scenes[] = {
-	{ "new", 10, 3, false, false, false, 0 },
-	{ "on a base", 9, 3, false, true, false, SIZE },
-	{ "on a base, version 2", 9, 2, false, true, false, SIZE },
-	{ "on a shorter base", 11, 3, false, true, false, SIZE / 4 },
-	{ "on a base, subclusters", 14, 3, true, true, false, SIZE },
-	{ "an image that exists", 9, 3, false, false, true, 0 },
-	{ "an image that exists, on a base", 9, 3, false, true, true, SIZE },
+	{ "new", 10, 3, false, false, false, 0, false },
+	{ "on a base", 9, 3, false, true, false, SIZE, false },
+	{ "on a base, version 2", 9, 2, false, true, false, SIZE, false },
+	{ "on a shorter base", 11, 3, false, true, false, SIZE / 4, false },
+	{ "on a base, subclusters", 14, 3, true, true, false, SIZE, false },
+	{ "packed", 10, 3, false, false, false, 0, true },
+	{ "packed, subclusters", 14, 3, true, true, false, SIZE / 4, true },
+	{ "packed into an image that exists", 9, 3, false, false, true, 0, true },
+	{ "an image that exists", 9, 3, false, false, true, 0, false },
+	{ "an image that exists, on a base", 9, 3, false, true, true, SIZE, false },
 };
 
 static void raw_image(struct image *img, struct logdev *d, size_t size)
@@ -52,7 +56,7 @@ static int op_copy(struct qcow2 *q, void *arg, struct err *e)
 	struct image from[2], below, to = { .path = (char *)"to", .format = "qcow2", .q = q, .dev = q->dev, .data = q->dev,
 		.size = q->h.size };
 	struct copy c = { .from = (struct image *[]){ &from[0], &from[1] }, .n_from = 2, .snap = -1, .size = SIZE, .to = &to,
-		.fresh = !s->exists, .sparse = 4096 };
+		.fresh = !s->exists, .sparse = 4096, .pack = s->pack };
 
 	raw_image(&from[0], pieces[0], HALF);
 	raw_image(&from[1], pieces[1], SIZE - HALF);
@@ -191,6 +195,7 @@ static int set_up(void **state)
 	mkimg_fill(disk + 1024, 3000, 4, false);
 	mkimg_fill(disk + 20000, 2000, 5, false);
 	memset(disk + 4096 * 3, 0, 6000);
+	memset(disk + 30000, 'x', 5000);
 	memset(disk + 4096 * 7, 0, 8192);
 	pieces[0] = logdev_new(disk, HALF);
 	pieces[1] = logdev_new(disk + HALF, SIZE - HALF);

@@ -135,7 +135,7 @@ int img_opts_num(const struct img_opts *o, enum img_key key, uint64_t fallback, 
 	if (!o->v[key])
 		return 0;
 	if ((key == IMG_REFCOUNT_BITS ? text_num(o->v[key], 0, UINT64_MAX, keys_of[key].name, out, e) :
-					text_size(o->v[key], 1, keys_of[key].name, out, e)) < 0)
+					img_size(o->v[key], out, e)) < 0)
 		e->code = ERR_USAGE;
 	else
 		return 0;

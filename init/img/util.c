@@ -1,6 +1,7 @@
 #include "init/cli/vm.h"
 #include "init/img/img.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,13 +46,64 @@ int img_print_json(struct buf *b, struct err *e)
 	return 0;
 }
 
+static bool is_digit(char c, bool hex)
+{
+	return hex ? isxdigit((unsigned char)c) : isdigit((unsigned char)c);
+}
+
+/* Digits to a number that may not be larger than 64 bits hold; false for none. */
+static bool take_digits(const char **p, bool hex, uint64_t *v, bool *over)
+{
+	const char *from = *p;
+
+	for (*v = 0; is_digit(**p, hex); ++*p) {
+		unsigned c = (unsigned char)**p, digit = c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
+
+		*over |= __builtin_mul_overflow(*v, hex ? 16u : 10u, v) || __builtin_add_overflow(*v, digit, v);
+	}
+	return *p > from;
+}
+
+/* What is behind a point, in units of @mul, rounded down. The first digits tell it all. */
+static uint64_t take_fraction(const char *p, uint64_t mul, bool *some)
+{
+	uint64_t v = 0, scale = 1;
+
+	for (*some = false; isdigit((unsigned char)*p); p++) {
+		*some |= *p != '0';
+		if (scale < 100000000000000000ull) {
+			v = v * 10 + (unsigned)(*p - '0');
+			scale *= 10;
+		}
+	}
+	return (uint64_t)((unsigned __int128)v * mul / scale);
+}
+
 int img_size(const char *s, uint64_t *out, struct err *e)
 {
-	if (text_size(s, 1, "image size", out, e) < 0) {
-		e->code = ERR_USAGE;
-		return ERR_USAGE;
-	}
-	if (*out > INT64_MAX)
+	static const char letters[] = "bkmgtpe";
+	const char *p = s, *point, *at;
+	bool hex, over = false, some = false;
+	uint64_t v, more = 0, mul = 1;
+
+	p += strspn(p, " \t\n\v\f\r");
+	p += *p == '+';
+	hex = p[0] == '0' && (p[1] | 32) == 'x' && isxdigit((unsigned char)p[2]);
+	p += hex ? 2 : 0;
+	if (!take_digits(&p, hex, &v, &over))
+		return err_set(e, ERR_USAGE, "image size '%s' is not a size: a number, and k, M, G, T, P or E", s);
+	point = !hex && *p == '.' ? p + 1 : NULL;
+	if (point)
+		p = point + strspn(point, "0123456789");
+	at = *p ? strchr(letters, tolower((unsigned char)*p)) : NULL;
+	if (at)
+		mul = 1ull << 10 * (at - letters);
+	if (point)
+		more = take_fraction(point, mul, &some);
+	/* "64kB" may mean bits or bytes, thousands or not; parts of a byte are none. */
+	if ((*p && (!at || p[1])) || (some && mul == 1))
+		return err_set(e, ERR_USAGE, "image size '%s' is not a size: a number, and k, M, G, T, P or E", s);
+	if (over || __builtin_mul_overflow(v, mul, out) || __builtin_add_overflow(*out, more, out) || *out > INT64_MAX)
 		return err_set(e, ERR_USAGE, "image size '%s' is not between 0 and %" PRId64, s, INT64_MAX);
 	return 0;
 }

@@ -53,10 +53,11 @@ int nvram_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUS
 int nvram_keep(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s);
 
-/* VM off: open and lock what the copy is brought back to; then bring it back. */
+/* VM off: open and lock what the copy is brought back to; then bring it back. What was made for it and not written goes again. */
 struct nvram_change {
 	const char *path; /* NULL: there is nothing to do */
 	int fd;
+	bool made; /* the file was gone */
 	struct buf text;
 };
 int nvram_open(struct fermata_vm *vm, const struct fermata_snap *s, struct nvram_change *c, struct err *e) MUST_CHECK;

@@ -57,7 +57,11 @@ int nvram_open(struct fermata_vm *vm, const struct fermata_snap *s, struct nvram
 	if (file_read(s->nvram, NVRAM_MAX, &c->text, e) < 0)
 		return err_at(e, "nvram");
 	c->path = to;
-	c->fd = open(to, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	c->fd = open(to, O_RDWR | O_CLOEXEC);
+	if (c->fd < 0 && errno == ENOENT) {
+		c->fd = open(to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		c->made = c->fd >= 0;
+	}
 	if (c->fd < 0)
 		return err_sys(e, errno, "nvram: cannot open %s", to);
 	return image_lock(c->fd, to, true, e) < 0 ? err_at(e, "nvram") : 0;
@@ -65,6 +69,7 @@ int nvram_open(struct fermata_vm *vm, const struct fermata_snap *s, struct nvram
 
 int nvram_write(struct nvram_change *c, struct err *e)
 {
+	c->made = false;
 	/* In place, so that owner, mode and links stay: a revert that is cut off is done again. */
 	if (io_write_full(c->fd, c->text.p, c->text.n, c->path, e) < 0)
 		return err_at(e, "nvram");
@@ -76,6 +81,8 @@ int nvram_write(struct nvram_change *c, struct err *e)
 
 void nvram_close(struct nvram_change *c)
 {
+	if (c->path && c->made)
+		unlink(c->path);
 	if (c->path && c->fd >= 0)
 		close(c->fd);
 	buf_done(&c->text);

@@ -116,3 +116,18 @@ each_kind() {
 	sed -n "\\|^fsync([0-9]*<$nvram>|,\$p" "$FERMATA_ROOT/trace" | sed '/^rename.*state.json/,$d' |
 		grep -q "^fsync([0-9]*<$FERMATA_ROOT/images>"
 }
+
+@test "nvram: a revert that is refused does not make the file; one that is not brings it back" {
+	need_strace
+	nvram_vm raw
+	put 1
+	fermata snapshot-create-as w off
+	rm "$nvram"
+	status=0
+	strace -qq -o /dev/null -e inject=rename:error=EIO:when=1 "$FERMATA_BIN" --root "$FERMATA_ROOT" snapshot-revert w off || status=$?
+	[ $status = 1 ]
+	not is_pending w
+	[ ! -e "$nvram" ]
+	fermata snapshot-revert w off
+	has 1
+}

@@ -41,12 +41,13 @@ make_as() {
 		make -s O=o "$1"
 	fi
 	make -s O=o o/autoconf.h
+	touch -d 2000-01-01 o/autoconf.h
 	changed=$(diff o/before o/.config | sed -n 's/^[<>].*CONFIG_\([A-Z0-9]*\).*/\1/p' | sort -u)
 	for x in $changed; do
 		grep -rlw --include='*.c' "CONFIG_$x" lib qcow2 monitor kvm engine init | sed 's,\(.*\)\.c,o/\1.o,'
 	done | sort -u | xargs -r rm -f
 	rm -f o/fermata o/fermata.debug
-	make -j2 O=o -o o/autoconf.h -o o/flags o/fermata >log 2>&1 || { cat log; return 1; }
+	make -j2 O=o o/fermata >log 2>&1 || { cat log; return 1; }
 	no_warning log
 	o/fermata --version >/dev/null
 }

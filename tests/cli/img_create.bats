@@ -129,7 +129,8 @@ load helper
 
 @test "create: sizes that qemu-img takes, and no others" {
 	local s
-	for s in 65536.0 0x10000 1.5M 1k 1Mb 1KiB 1GB 1e6 "1 M" "" 1.B 1.5 .5M " 64k" +64k 010 8E 99999999999999999999; do
+	# Not ".5M", which 7.2 refuses and 10.0 takes.
+	for s in 65536.0 0x10000 1.5M 1k 1Mb 1KiB 1GB 1e6 "1 M" "" 1.B 1.5 " 64k" +64k 010 8E 99999999999999999999; do
 		rm -f q/a f/a
 		(cd q && qemu-img create -q -f qcow2 a "$s") >/dev/null 2>&1 || true
 		(cd f && ours create -q -f qcow2 a "$s") >/dev/null 2>&1 || true

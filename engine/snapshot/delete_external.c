@@ -200,8 +200,9 @@ int remove_carry_out(struct fermata_vm *vm, struct removal *rm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 	struct err also;
-	int rc = vm_alive(vm) ? remove_tags(vm, s, NULL, e) : native_commit(&rm->tags, e);
+	/* Asked before: a QEMU that dies on the way has perhaps deleted some. */
 	bool off = !vm_alive(vm);
+	int rc = off ? native_commit(&rm->tags, e) : remove_tags(vm, s, NULL, e);
 
 	native_done(&rm->tags);
 	if (rc == 0)

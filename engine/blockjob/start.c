@@ -185,7 +185,6 @@ static int begin_live(struct fermata_vm *vm, struct start *s, struct err *e)
 static int begin_off(struct fermata_vm *vm, struct start *s, struct err *e)
 {
 	struct err also;
-
 	int rc;
 
 	if (forget(vm, s->j, e) < 0)
@@ -227,7 +226,8 @@ static int begin(struct fermata_vm *vm, struct start *s, struct disks *ds, struc
 		record_job_drop(vm->rec, j);
 		return e->code;
 	}
-	return vm_alive(vm) ? begin_live(vm, s, e) : begin_off(vm, s, e);
+	/* As was checked, not as it is now: when QEMU has died since, the job has not begun. */
+	return s->off.img ? begin_off(vm, s, e) : begin_live(vm, s, e);
 }
 
 int block_begin(struct fermata_vm *vm, const struct block_plan *p, struct err *e)

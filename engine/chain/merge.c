@@ -1,4 +1,5 @@
 /* Merging images that no QEMU uses, natively: a layer with those below it, and the block jobs of a VM that is off. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +88,7 @@ int off_change_commit(struct off_change *c, struct err *e)
 {
 	struct chain_job job = { on_progress, c->vm, 0 };
 
+	assert(c->img); /* one that was not begun is not done */
 	if (c->kind == OFF_PULL)
 		return chain_pull(c->img, c->base, c->name, c->fmt, &job, e);
 	if (c->kind == OFF_COMMIT && chain_commit(c->name ? c->img->backing : c->img, c->base, &job, e) < 0)

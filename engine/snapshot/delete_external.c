@@ -16,14 +16,14 @@ int remove_begin(struct fermata_vm *vm, const struct fermata_snap *s, struct rem
 {
 	int rc = 0;
 
-	*rm = (struct removal){ 0 };
+	*rm = (struct removal){ .off = !vm_alive(vm) };
 	if (s->n_disks > DEF_MAX_DISKS)
 		return err_set(e, -EFBIG, "it is of %zu disks, more than a VM can have", s->n_disks);
 	for (size_t j = 0; rc == 0 && j < s->n_disks; j++)
 		if (s->disks[j].external)
 			rc = chain_check(vm, s->disks[j].file, s->disks[j].raw, e) < 0 ? e->code : merge_begin(vm, &s->disks[j], s->id, &rm->m[j], e);
 	/* Tags of its other disks, in images that no QEMU has. */
-	if (rc == 0 && !vm_alive(vm))
+	if (rc == 0 && rm->off)
 		rc = native_begin(vm, NATIVE_DELETE, s, NULL, &rm->tags, e);
 	if (rc < 0)
 		removal_done(rm);
@@ -200,15 +200,14 @@ int remove_carry_out(struct fermata_vm *vm, struct removal *rm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 	struct err also;
-	/* Asked before: a QEMU that dies on the way has perhaps deleted some. */
-	bool off = !vm_alive(vm);
-	int rc = off ? native_commit(&rm->tags, e) : remove_tags(vm, s, NULL, e);
+	/* Not whether it runs now: a QEMU that has died since the check has deleted none, or some. */
+	int rc = rm->off ? native_commit(&rm->tags, e) : remove_tags(vm, s, NULL, e);
 
 	native_done(&rm->tags);
 	if (rc == 0)
 		return merge_all(vm, rm->m, e);
 	/* No image was changed: it is as if it had not begun. */
-	if (off && !rm->tags.touched && pending_end(vm, &also) < 0)
+	if (rm->off && !rm->tags.touched && pending_end(vm, &also) < 0)
 		err_also(e, "%s", also.msg);
 	return e->code;
 }

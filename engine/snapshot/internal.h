@@ -64,6 +64,7 @@ int remove_end(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* A deletion, from its check to its end. */
 struct removal {
+	bool off; /* no QEMU ran at the check: @tags are open for it */
 	struct native tags;
 	struct merge m[DEF_MAX_DISKS]; /* of the snapshot's external disks, in its order */
 };

@@ -192,8 +192,9 @@ static int merge_live(struct fermata_vm *vm, const struct fermata_snap_disk *d, 
 	bool is_in;
 	int rc = plan_live(vm, d, fate, &p, &is_in, e);
 
-	if (rc == 0 && is_in)
-		rc = run_job(vm, &p, e);
+	if (rc == 0)
+		/* It was in use when that was asked: QEMU has ended since, and nothing is merged. */
+		rc = is_in ? run_job(vm, &p, e) : err_set(e, -EREMOTEIO, "QEMU has ended");
 	chain_done(&p.chain);
 	return rc;
 }

@@ -99,3 +99,38 @@ off_and_clean() {
 	assert_one_instant w "$from"
 	[ "$(vm_pid w)" != "$pid" ]
 }
+
+# A command has looked, has put on record what it will do, and QEMU dies before it is told: what was QEMU's to do is not done, and
+# nobody may take it for done.
+@test "QEMU killed behind the check of a deletion or a job: what the guest wrote is there, no tag is left" {
+	need_strace
+	witness_vm w 2 size=20
+	for how in "snapshot-delete w a" "snapshot-delete w i" "blockcommit w vda --pivot --wait --drop-snapshots" "blockpull w vda --wait"; do
+		vm_start w
+		fermata snapshot-create-as w i
+		fermata snapshot-create-as w a --disk-only
+		wait_counter_above w "$(($(last_counter w) + 20))"
+		# shellcheck disable=SC2086
+		[ "$how" != "snapshot-delete w i" ] || fermata snapshot-delete w a
+		c=$(last_counter w)
+		echo "$how, the guest at $c"
+		# shellcheck disable=SC2086
+		hold rename 1 $how
+		pid=$(vm_pid w)
+		kill -KILL "$pid"
+		wait_gone "$pid"
+		let_go
+		wait $tracer || true
+		cat "$FERMATA_ROOT/err"
+		off_and_clean
+		! listed w i || assert_whole w i
+		from=$(mark w)
+		fermata start w
+		boot=$(will_say w "$from" 60 says '^boot d0=[0-9]+ d1=[0-9]+$')
+		[[ $boot =~ d0=([0-9]+)\ d1=([0-9]+) ]]
+		[ "${BASH_REMATCH[1]}" -ge "$c" ] && [ "${BASH_REMATCH[2]}" -ge "$c" ] || { echo "$boot after $c"; return 1; }
+		fermata destroy w
+		for s in a i; do ! listed w $s || fermata snapshot-delete w $s; done
+		not grep -q ' [ai] ' <(for f in $(images w); do qemu-img snapshot -l "$f"; done)
+	done
+}

@@ -176,7 +176,7 @@ struct fermata_image {
 	bool in_use;                      /* part of the chain that the disk uses now; the active layer comes first */
 	bool missing;                     /* it is not there, or cannot be read */
 	uint64_t capacity, allocation;    /* as in struct fermata_disk_size */
-	size_t backing;                   /* index of the image that it stands on, or the number of images */
+	size_t backing;                   /* index of its backing file, or the number of images */
 	const struct fermata_snap *frozen; /* the external snapshot that froze it, or NULL */
 };
 
@@ -207,7 +207,7 @@ struct fermata_block {
  * Start a job and return; it goes on in QEMU, is on record, and whatever command opens the VM for writing when it has
  * ended notes what it did. One at a time on a disk. A VM that is off: done natively when this returns, an active commit
  * with its pivot. -ESRCH: the VM is off (copy); -EBUSY: a job is there already, another
- * branch or VM stands on what a commit would overwrite, or (without @drop) a snapshot is that; -ENOSPC.
+ * branch or VM is backed by what a commit would overwrite, or (without @drop) a snapshot is that; -ENOSPC.
  * QMP: block-stream, block-commit, blockdev-mirror.
  */
 int fermata_block_start(struct fermata_vm *vm, const struct fermata_block *b, struct err *e) MUST_CHECK;
@@ -368,7 +368,7 @@ const struct fermata_snap *fermata_snap_by_id(struct fermata_vm *vm, uint64_t id
  */
 int fermata_snap_space(struct fermata_vm *vm, const struct fermata_snap *s, uint64_t *used, uint64_t *frees, struct err *e) MUST_CHECK;
 
-/* What the VM's present stands on, or NULL. */
+/* What the VM's present comes from, or NULL. */
 const struct fermata_snap *fermata_snap_current(struct fermata_vm *vm);
 
 enum fermata_mode { FERMATA_MODE_DEFAULT, FERMATA_MODE_INTERNAL, FERMATA_MODE_EXTERNAL, FERMATA_MODE_NO };
@@ -408,7 +408,7 @@ uint64_t fermata_pause_us(const struct fermata_vm *vm);
 
 /* How the last one with --live was taken. */
 enum fermata_way {
-	FERMATA_STOPPED,    /* the guest stood meanwhile */
+	FERMATA_STOPPED,    /* the guest was paused meanwhile */
 	FERMATA_BACKGROUND, /* of the instant in which it began, the guest running on */
 	FERMATA_PRECOPY,    /* of the instant in which it ended */
 };
@@ -419,7 +419,7 @@ enum fermata_way fermata_live_way(const struct fermata_vm *vm);
  * them or on none. Refused before anything is touched: -EEXIST name taken, -EINVAL a name QEMU cannot carry,
  * -EOPNOTSUPP a disk that cannot or a device that blocks it, -ENOSPC with both numbers. QMP: snapshot-save, or HMP
  * savevm; for disks alone one transaction of blockdev-snapshot and blockdev-snapshot-internal-sync, the guest running.
- * With the memory in a file: migrate, that transaction while the guest stands, cont.
+ * With the memory in a file: migrate, that transaction while the guest is paused, cont.
  * Commit point: the commit record.
  */
 int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *c, const struct fermata_snap **out,
@@ -483,7 +483,7 @@ struct fermata_import {
 
 /*
  * Add a snapshot from an archive, as a root of the tree: external, its images and its memory files of their own. What the
- * VM uses now does not change; but a disk whose image is not there gets one that stands on the snapshot's. Every byte is
+ * VM uses now does not change; but a disk whose image is not there gets one that is backed by the snapshot's. Every byte is
  * checked before it is used, and what fails leaves nothing behind. -EUCLEAN: damaged, with the place; -EEXIST: the name;
  * -EINVAL, -ENODEV: not this VM's; -ENOSPC with both numbers. @out: borrowed. Commit point: the record.
  */
@@ -491,8 +491,8 @@ int fermata_snapshot_import(struct fermata_vm *vm, const struct fermata_import *
 	struct err *e) MUST_CHECK;
 
 struct fermata_delete {
-	bool children;      /* it and all that stand on it */
-	bool children_only; /* all that stand on it, but not it */
+	bool children;      /* it and all its descendants */
+	bool children_only; /* all its descendants, but not it */
 	bool metadata;      /* forget it, leave the images alone */
 };
 

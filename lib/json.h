@@ -115,7 +115,7 @@ struct json_out {
 	struct buf *b;
 	bool pretty; /* four blanks a level, as qemu-img prints */
 	int depth;
-	bool more;   /* something stands on this level already */
+	bool more;   /* something is on this level already */
 };
 
 void json_out_init(struct json_out *w, struct buf *b, bool pretty);

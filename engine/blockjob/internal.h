@@ -26,7 +26,7 @@ int job_note(struct fermata_vm *vm, struct record_job *j, bool done, const char 
 
 /* ---- lost.c ---- */
 
-/* -EBUSY if something other than @p's own chain stands on what a commit would write to. */
+/* -EBUSY if something other than @p's own chain is backed by what a commit would write to. */
 int block_commit_alone(struct fermata_vm *vm, const struct block_plan *p, struct err *e) MUST_CHECK;
 
 /* Take from the record, in memory, the snapshots that commit @j overwrites. */
@@ -46,7 +46,7 @@ int job_may_drop(struct fermata_vm *vm, const struct record_job *j, struct err *
 /* How a job stands; one that has ended is noted on record with all that it did. @info: may be NULL. */
 int job_look(struct fermata_vm *vm, struct record_job *j, struct fermata_block_info *info, struct err *e) MUST_CHECK;
 
-/* QMP blockdev-del of every node of @disk (NULL: of any) that is no active layer and that nothing stands on. */
+/* QMP blockdev-del of every node of @disk (NULL: of any) that is no active layer and that nothing is backed by. */
 int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e) MUST_CHECK;
 
 /* ---- qmp.c ---- */

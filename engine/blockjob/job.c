@@ -27,13 +27,13 @@
 
 /* ---- the nodes that QEMU still has ------------------------------------------------------------------------- */
 
-/* Highest numbers first, so that overlays go before what they stand on. */
+/* Highest numbers first, so that overlays go before their backing files. */
 static int by_node(const void *a, const void *b)
 {
 	return -strverscmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* QEMU refuses what something stands on or works with: no error. */
+/* QEMU refuses what something is backed by or works with: no error. */
 int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e)
 {
 	auto_disks struct disks ds = { 0 };
@@ -266,7 +266,7 @@ static int complete(struct fermata_vm *vm, struct record_job *j, struct err *e)
 }
 
 /*
- * While the guest stands, the old images and the new one hold the same: whichever the record names when everything
+ * While the guest is paused, the old images and the new one hold the same: whichever the record names when everything
  * breaks off, nothing is lost. Done again, it goes on where it was.
  */
 static int change_over(struct fermata_vm *vm, struct record_job *j, struct err *e)

@@ -28,7 +28,7 @@ static bool loses(const struct record_job *j, const struct fermata_snap_disk *d)
 
 	if (strcmp(d->disk, j->disk))
 		return false;
-	/* What was frozen below the top is overwritten, or stands on what is; an inner one goes with its image. */
+	/* What was frozen below the top is overwritten, or is backed by what is; an inner one goes with its image. */
 	for (size_t i = d->external ? top + 1 : top; i < (d->external ? end : end - 1); i++)
 		if (same_file(j->images[i], d->file))
 			return true;

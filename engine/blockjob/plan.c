@@ -59,7 +59,7 @@ int plan_commit(struct fermata_vm *vm, const struct fermata_block *b, struct blo
 	if (b->base && layer_pick(vm, &p->chain, b->base, &p->base, e) < 0)
 		return e->code;
 	if (p->base >= p->top)
-		return err_set(e, -EINVAL, "%s does not stand on %s", p->chain.layers[p->top].file, p->chain.layers[p->base].file);
+		return err_set(e, -EINVAL, "%s is not backed by %s", p->chain.layers[p->top].file, p->chain.layers[p->base].file);
 	if (p->top < active)
 		return b->active ? err_set(e, -EINVAL, "%s is not the active layer", p->chain.layers[p->top].file) : 0;
 	if (!b->active) {
@@ -76,11 +76,11 @@ int plan_rest(struct fermata_vm *vm, const struct fermata_block *b, struct block
 	p->base = NO_LAYER;
 	if (p->op == FERMATA_COPY) {
 		if (b->shallow && (!p->top || b->dest_raw))
-			return err_set(e, -EINVAL, p->top ? "a raw file stands on nothing" : "the disk stands on no other image");
+			return err_set(e, -EINVAL, p->top ? "a raw file has no backing file" : "the disk's image has no backing file");
 		return 0;
 	}
 	if (!p->top)
-		return err_set(e, -EINVAL, "the disk stands on no other image");
+		return err_set(e, -EINVAL, "the disk's image has no backing file");
 	if (b->base && layer_pick(vm, &p->chain, b->base, &p->base, e) < 0)
 		return e->code;
 	return p->base == p->top ? err_set(e, -EINVAL, "the base is the active layer") : 0;

@@ -89,7 +89,7 @@ int console_connect(struct fermata_vm *vm, int *fd, struct err *e)
 	return kvm_console_connect(vm->run_dir, deadline_in(CALL_MS), fd, e);
 }
 
-/* @fd: the console, connected while the guest stood. */
+/* @fd: the console, connected while the guest was paused. */
 int wait_healthy(struct fermata_vm *vm, int fd, struct deadline d, struct err *e)
 {
 	struct fermata_status st;

@@ -224,7 +224,7 @@ int chain_check(struct fermata_vm *vm, const char *file, bool raw, struct err *e
 	int rc = follow(vm, file, raw, &w, e);
 
 	if (rc == 0 && w.n == MAX_LAYERS)
-		rc = err_set(e, -EFBIG, "%s stands on %d images already", file, MAX_BACKING_DEPTH);
+		rc = err_set(e, -EFBIG, "%s is backed by %d images already", file, MAX_BACKING_DEPTH);
 	walk_done(&w);
 	return rc;
 }

@@ -183,7 +183,7 @@ struct file_set {
 
 /* ---- file_set.c ---- */
 
-/* Add @top, if it is there, and all that it stands on. */
+/* Add @top, if it is there, and all below it. */
 void file_set_add(struct file_set *s, const char *top, bool raw);
 
 /* Add @file alone. False: it is in already, or there is no such file, or no memory (then @s has everything). */

@@ -273,7 +273,7 @@ int overlay_check(const char *path, const char *backing, struct err *e)
 		return e->code;
 	if (same_file(next, backing) && !data)
 		return 0;
-	return err_set(e, -EINVAL, "the overlay %s %s %s", path, data ? "holds data of its own, not only that of" : "does not stand on",
+	return err_set(e, -EINVAL, "the overlay %s %s %s", path, data ? "holds data of its own, not only that of" : "is not backed by",
 		backing);
 }
 

@@ -46,7 +46,7 @@ void checkpoint_drop(struct fermata_vm *vm, const struct fermata_snap *s);
 int checkpoint_check(struct fermata_vm *vm, const struct fermata_snap *s, bool force, bool verify, struct err *e) MUST_CHECK;
 
 /*
- * Bring up a QEMU on the overlays of @s and load its memory, every byte checked; the guest stands. The present one is not
+ * Bring up a QEMU on the overlays of @s and load its memory, every byte checked; the guest is paused. The present one is not
  * touched. On failure no second QEMU is left.
  */
 int checkpoint_load(struct fermata_vm *vm, const struct fermata_snap *s, bool force, struct err *e) MUST_CHECK;

@@ -95,7 +95,7 @@ int live_choose(struct fermata_vm *vm, struct err *e)
 	vm->way = FERMATA_PRECOPY;
 	if (misses_writes(vm)) {
 		vm->way = FERMATA_STOPPED;
-		vm_notice(vm, "no background snapshot (%s), and without KVM pre-copy misses writes: the guest stands meanwhile",
+		vm_notice(vm, "no background snapshot (%s), and without KVM pre-copy misses writes: the guest is paused meanwhile",
 			why.msg);
 		return 0;
 	}
@@ -103,7 +103,7 @@ int live_choose(struct fermata_vm *vm, struct err *e)
 	if (capabilities(vm, false, true, &why) == 0)
 		return capabilities(vm, false, false, e);
 	vm->way = FERMATA_STOPPED;
-	vm_notice(vm, "nor that (%s): the guest stands meanwhile", why.msg);
+	vm_notice(vm, "nor that (%s): the guest is paused meanwhile", why.msg);
 	return 0;
 }
 
@@ -221,7 +221,7 @@ static int drain(struct live *l, int rc, struct err *e)
 /* Disks that have switched and a guest that has not run since: its memory is still the right one. */
 static int save_standing(struct live *l, struct saving *m, struct err *e)
 {
-	vm_notice(l->vm, "QEMU gave up the background snapshot (%s): the guest stands meanwhile", e->msg);
+	vm_notice(l->vm, "QEMU gave up the background snapshot (%s): the guest is paused meanwhile", e->msg);
 	l->vm->way = FERMATA_STOPPED;
 	mem_out_done(&l->o);
 	return mem_out_open(l->s->memory, false, false, &l->o, e) < 0 || memory_save(l->vm, &l->o, memory_manifest, m, e) < 0 ||

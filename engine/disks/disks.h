@@ -104,7 +104,7 @@ int diskshot_drop(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 unsigned node_next(const struct disks *ds, const char *disk);
 
 /*
- * QMP blockdev-add of an image that is no disk's yet. @backing: the node that it stands on; NULL: none, whatever its
+ * QMP blockdev-add of an image that is no disk's yet. @backing: the node of its backing file; NULL: none, whatever its
  * header says, since that is open already or not wanted.
  */
 int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,

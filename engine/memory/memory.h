@@ -22,14 +22,14 @@ struct ram_out;
 
 /* ---- migrate.c ---- */
 
-/* How long the guest stood last, as the events tell. Takes them all. */
+/* How long the guest was paused last, as the events tell. Takes them all. */
 uint64_t checkpoint_pause_us(struct mon *m);
 
 /* ---- devices.c ---- */
 
 /*
  * What a running QEMU's devices are, as a file for it to write to, and the stream that this becomes. QEMU is asked for it when
- * the guest stands. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
+ * the guest is paused. @release: it sets its images free, so that another QEMU can have them, until "cont" takes them back.
  * state_close() in any case.
  */
 #define INSTANT_STATE_MAX (64u << 20) /* bytes */
@@ -148,7 +148,7 @@ int memory_give(struct kvm *k, int *fd, struct err *e) MUST_CHECK;
 /* Wait until what query-migrate or query-dump tells of is over. -EREMOTEIO: it did not succeed; -ETIMEDOUT: it does not end. */
 int memory_settle(struct fermata_vm *vm, const char *command, struct err *e) MUST_CHECK;
 
-/* QMP dump-guest-memory: as ELF; the guest stands meanwhile. */
+/* QMP dump-guest-memory: as ELF; the guest is paused meanwhile. */
 int memory_dump(struct fermata_vm *vm, struct mem_out *o, struct err *e) MUST_CHECK;
 
 /* End whatever migration is under way, and bring the guest back into the state it was in. */

@@ -85,7 +85,7 @@ struct record_job {
 	enum fermata_job op;
 	char *disk;
 	/*
-	 * Pull: the image that is filled, and what it stands on afterwards. Commit: the image above, then from the top to
+	 * Pull: the image that is filled, and its backing file afterwards. Commit: the image above, then from the top to
 	 * the base; active commit: from the top to the base. Copy: the disk's image, and the copy.
 	 */
 	char **images;
@@ -94,7 +94,7 @@ struct record_job {
 	bool remove; /* commit: images that are of no use afterwards go */
 	bool reused; /* copy: the file was there before */
 	bool begun;  /* commit: data is written into the base, snapshots between are gone from the record */
-	bool pivot;  /* the guest stands until the disk has changed over */
+	bool pivot;  /* the guest is paused until the disk has changed over */
 	bool run;    /* ... and goes on then */
 	bool ended;
 	char *error; /* why it failed; "" */
@@ -138,7 +138,7 @@ struct record {
 	const struct def *def; /* of its VM, to note what its disks' images are in the place of; NULL: not now */
 	bool none; /* it stands for one that cannot be read, and is never saved */
 	uint64_t next_id;
-	uint64_t current; /* id of the snapshot that the present stands on, or 0 */
+	uint64_t current; /* id of the snapshot that the present comes from, or 0 */
 	struct fermata_snap **snaps; /* in the order of their ids */
 	size_t n_snaps;
 	struct record_disk *disks; /* only those with something to say */

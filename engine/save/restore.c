@@ -21,7 +21,7 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-/* It has loaded, the guest stands: a managed save is used up before it goes on. */
+/* It has loaded, the guest is paused: a managed save is used up before it goes on. */
 int restore_finish(struct fermata_vm *vm, bool run, struct err *e)
 {
 	struct kvm *k;

@@ -283,7 +283,7 @@ static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
 		return e->code;
 	if (p->replaced) {
 		pending.replaces = p->replaced->id;
-		/* A successor stands where its predecessor stood. */
+		/* A successor has its predecessor's place in the tree. */
 		if (pending.snap->parent == pending.replaces)
 			pending.snap->parent = p->replaced->parent;
 	}

@@ -175,7 +175,7 @@ static int load_live(struct fermata_vm *vm, const struct fermata_snap *s, struct
 		if ((check_disks(vm, s, true, &now, &still, &vmstate, &also) < 0 || still != on) && settle_state(vm, ran, &also) == 0)
 			return pending_end(vm, &also) < 0 ? pending(e) : e->code;
 	}
-	err_also(e, "its disks may be half way; the guest stands");
+	err_also(e, "its disks may be half way; the guest is paused");
 	return pending(e);
 }
 

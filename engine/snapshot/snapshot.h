@@ -14,7 +14,7 @@ struct native;
 /* ---- create_end.c ---- */
 
 /*
- * The pending snapshot stands on every disk: note what the images say of it, make it current, drop what it replaces.
+ * The pending snapshot is on every disk: note what the images say of it, make it current, drop what it replaces.
  * Commit point: the record.
  */
 int create_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;

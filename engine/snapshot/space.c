@@ -13,7 +13,7 @@
 #include "qcow2/image/image.h"
 #include "qcow2/qcow2.h"
 
-/* What deleting @d would give back: all of an image that nothing stands on, else what others need not take over. */
+/* What deleting @d would give back: all of an image that nothing is backed by, else what others need not take over. */
 static int frozen_space(struct fermata_vm *vm, const struct fermata_snap_disk *d, uint64_t *used, uint64_t *frees, struct err *e)
 {
 	auto_image struct image *frozen = NULL;

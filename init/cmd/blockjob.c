@@ -182,7 +182,7 @@ static int run_pull(int argc, char **argv, struct err *e)
 	return run_job(argv, &(struct fermata_block){ .op = FERMATA_PULL, .base = args.base, .relative = args.relative }, e);
 }
 
-const struct cmd cmd_blockpull = { "blockpull", "VM DISK", "domain path", "fill a disk's image from those that it stands on",
+const struct cmd cmd_blockpull = { "blockpull", "VM DISK", "domain path", "fill a disk's image from its backing files",
 	"The guest runs on; every snapshot stays.\n", pull_opts, 2, 2, run_pull };
 
 /* ---- blockcommit ---------------------------------------------------------------------------------------------- */
@@ -213,7 +213,7 @@ static int run_commit(int argc, char **argv, struct err *e)
 	return run_job(argv, &b, e);
 }
 
-const struct cmd cmd_blockcommit = { "blockcommit", "VM DISK", "domain path", "write images into one that they stand on",
+const struct cmd cmd_blockcommit = { "blockcommit", "VM DISK", "domain path", "write images into a backing file of theirs",
 	"The guest runs on. What snapshots froze in the base and above, below the top, is lost; they have to be given up.\n",
 	commit_opts, 2, 2, run_commit };
 

@@ -28,7 +28,7 @@ static void print_image(const struct fermata_image *m, bool active)
 	puts(active ? ", active)" : ")");
 }
 
-/* What stands on image @on (@n: on nothing), each with what stands on it. */
+/* The overlays of image @on (@n: images without a backing file), each with its own. */
 static void print_tree(const struct fermata_image *m, size_t n, size_t on, unsigned depth)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -98,4 +98,4 @@ static int run(int argc, char **argv, struct err *e)
 }
 
 const struct cmd cmd_domblkchain = { "domblkchain", "VM [DISK]", "domain device", "the images behind every disk, and who froze them",
-	"The lowest image first; what stands on it is indented. Branches that snapshots keep are shown too.\n", opts, 1, 2, run };
+	"The lowest image first; its overlays are indented. Branches that snapshots keep are shown too.\n", opts, 1, 2, run };

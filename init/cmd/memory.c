@@ -271,7 +271,7 @@ static int run_dump(int argc, char **argv, struct err *e)
 }
 
 const struct cmd cmd_dump = { "dump", "VM FILE", "domain file", "the guest's memory as an ELF core, for crash and gdb",
-	"The guest stands meanwhile.\n", dump_opts, 2, 2, run_dump };
+	"The guest is paused meanwhile.\n", dump_opts, 2, 2, run_dump };
 
 static bool standby_end;
 static const struct opt standby_opts[] = {

@@ -53,7 +53,7 @@ static int read_specs(struct fermata_create *c, struct fermata_diskspec *specs, 
 
 static int run_create(int argc, char **argv, struct err *e)
 {
-	static const char *const ways[] = { "while the guest stood", "by background snapshot, as of its start", "by pre-copy, as of its end" };
+	static const char *const ways[] = { "while the guest was paused", "by background snapshot, as of its start", "by pre-copy, as of its end" };
 	struct fermata_diskspec specs[ARRAY_SIZE(create_args.specs.v)];
 	struct fermata_create c = { .name = argv[1], .description = argv[2], .replace = create_args.replace,
 		.halt = create_args.halt, .disk_only = create_args.disk_only, .reuse = create_args.reuse,
@@ -163,8 +163,8 @@ static struct {
 } delete_args;
 static const struct opt delete_opts[] = {
 	{ 0, "current", NULL, "the current snapshot instead of a name", OPT_FLAG(&delete_args.current) },
-	{ 0, "children", NULL, "it and all that stand on it", OPT_FLAG(&delete_args.children) },
-	{ 0, "children-only", NULL, "all that stand on it, but not it", OPT_FLAG(&delete_args.children_only) },
+	{ 0, "children", NULL, "it and all its descendants", OPT_FLAG(&delete_args.children) },
+	{ 0, "children-only", NULL, "all its descendants, but not it", OPT_FLAG(&delete_args.children_only) },
 	{ 0, "metadata", NULL, "forget it, leave the images alone", OPT_FLAG(&delete_args.metadata) },
 	{ 0 },
 };
@@ -324,7 +324,7 @@ static int run_current(int argc, char **argv, struct err *e)
 	return 0;
 }
 
-const struct cmd cmd_snapshot_current = { "snapshot-current", "VM", "domain", "the snapshot that the VM's present stands on", NULL,
+const struct cmd cmd_snapshot_current = { "snapshot-current", "VM", "domain", "the snapshot that the VM's present comes from", NULL,
 	current_opts, 1, 1, run_current };
 
 static struct {
@@ -349,5 +349,5 @@ static int run_parent(int argc, char **argv, struct err *e)
 	return 0;
 }
 
-const struct cmd cmd_snapshot_parent = { "snapshot-parent", "VM [NAME]", "domain snapshotname", "the snapshot that another stands on",
+const struct cmd cmd_snapshot_parent = { "snapshot-parent", "VM [NAME]", "domain snapshotname", "the snapshot that another comes from",
 	NULL, parent_opts, 1, 2, run_parent };

@@ -32,7 +32,7 @@ static const struct opt opts[] = {
 	{ 0, "tree", NULL, "as a tree", OPT_FLAG(&args.tree) },
 	{ 0, "from", "NAME", "only the children of this one", OPT_STR(&args.from) },
 	{ 0, "current", NULL, "as --from with the current snapshot", OPT_FLAG(&args.current) },
-	{ 0, "descendants", NULL, "with --from: also what stands on the children", OPT_FLAG(&args.descendants) },
+	{ 0, "descendants", NULL, "with --from: also the children of the children", OPT_FLAG(&args.descendants) },
 	{ 0, "name", NULL, "names only, one a line", OPT_FLAG(&args.name) },
 	OPT_OUTPUT(args.output),
 	{ 0 },

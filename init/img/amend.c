@@ -47,7 +47,7 @@ static int read_changes(const struct img_opts *o, struct qcow2_amend *a, struct 
 	return 0;
 }
 
-/* What an image stands on is changed by rebase alone: here both may only be repeated. */
+/* An image's backing file is changed by rebase alone: here both may only be repeated. */
 static int check_backing(const struct img_opts *o, const struct qcow2 *q, const char *path, struct err *e)
 {
 	struct qcow2_info i;

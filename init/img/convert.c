@@ -18,7 +18,7 @@ static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	{ 'O', "target-format", "FMT", "qcow2 or raw (default)", OPT_STR(&out_format) },
 	{ 'o', "options", "KEY=VALUE,...", "how to make the output", OPT_LIST(&settings) },
-	{ 'B', "backing", "FILE", "write what differs from FILE, and stand on it", OPT_STR(&base) },
+	{ 'B', "backing", "FILE", "write what differs from FILE, the new backing file", OPT_STR(&base) },
 	{ 'F', "backing-format", "FMT", "its format", OPT_STR(&base_fmt) },
 	{ 'n', "no-create", NULL, "the output is there: write into it", OPT_FLAG(&no_create) },
 	{ 0, "target-is-zero", NULL, "and reads as zeros", OPT_FLAG(&is_zero) },

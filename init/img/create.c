@@ -16,7 +16,7 @@ static struct cmd_list settings;
 static bool unsafe, quiet;
 static const struct opt opts[] = {
 	{ 'f', "format", "FMT", "qcow2 or raw (default)", OPT_STR(&format) },
-	{ 'b', "backing", "FILE", "what the new image stands on", OPT_STR(&backing) },
+	{ 'b', "backing", "FILE", "backing file of the new image", OPT_STR(&backing) },
 	{ 'F', "backing-format", "FMT", "the backing file's format", OPT_STR(&backing_fmt) },
 	{ 'u', "unsafe", NULL, "do not look at the backing file", OPT_FLAG(&unsafe) },
 	{ 'o', "options", "KEY=VALUE,...", "how to make it; -o help lists them", OPT_LIST(&settings) },
@@ -64,7 +64,7 @@ static void print_formatting(const char *path, const char *fmt, const struct img
 	printf(" refcount_bits=%u\n", c->refcount_bits);
 }
 
-/* The data file is made anew: neither the image nor what it stands on may be lost by that. */
+/* The data file is made anew: neither the image nor its backing file may be lost by that. */
 static int data_file_alone(const char *path, const struct qcow2_create *c, struct err *e)
 {
 	auto_free char *full = c->backing ? image_backing_path(path, c->backing) : NULL;

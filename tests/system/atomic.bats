@@ -138,9 +138,9 @@ file_under() {
 	with="--reuse-external --diskspec vda,file=$FERMATA_ROOT/extra/a.qcow2 --diskspec vdb,file=$x"
 	all_or_none "is not there" $with
 	qemu-img create -q -f qcow2 "$x" 16M
-	all_or_none "does not stand on" $with
+	all_or_none "is not backed by" $with
 	qemu-img create -q -f qcow2 -F qcow2 -b "$a" "$x"
-	all_or_none "does not stand on" $with
+	all_or_none "is not backed by" $with
 	qemu-img create -q -f qcow2 -b "$b" -F qcow2 "$x"
 	qemu-io --image-opts -c 'write 0 4k' "driver=qcow2,backing=,file.filename=$x" >/dev/null
 	all_or_none "holds data" $with

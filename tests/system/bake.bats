@@ -79,7 +79,7 @@ $1.baked.ram" ] || { files; return 1; }
 	back_to some
 }
 
-@test "of differing pages: whole, alone, and what it stood on goes when nothing else stands on it" {
+@test "of differing pages: whole, alone, and its base goes when nothing else needs it" {
 	witness_vm w 1 fill=24 dirty=20
 	vm_start w
 	fermata snapshot-create-as w base --instant

@@ -115,7 +115,7 @@ cut_everywhere() {
 	done
 }
 
-@test "off: deleting what two branches stand on" {
+@test "off: deleting what two branches are backed by" {
 	tree_vm
 	cut_everywhere snapshot-delete w a
 }

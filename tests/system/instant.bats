@@ -1,4 +1,4 @@
-# Instant checkpoints: the memory in a file that a second QEMU maps, copied while the guest stands, or handed over.
+# Instant checkpoints: the memory in a file that a second QEMU maps, copied while the guest is paused, or handed over.
 load helper
 
 setup() { root_make; }
@@ -93,7 +93,7 @@ assert_nothing() {
 	[ "$(ls -A "$(state_files)")" = state.json ]
 }
 
-@test "differing pages: five generations, each of one instant; what others stand on stays" {
+@test "differing pages: five generations, each of one instant; what others are backed by stays" {
 	witness_vm w 2 fill=32 dirty=2
 	vm_start w
 	fermata snapshot-create-as w g0 --instant

@@ -26,7 +26,7 @@ end_job() {
 
 # The guest was not left standing: it says something, although no command was given since the kill
 goes_on() {
-	will_say w "$(mark w)" 30 lines 2 || { echo "the guest stands"; return 1; }
+	will_say w "$(mark w)" 30 lines 2 || { echo "the guest is paused"; return 1; }
 }
 
 # cut CALL N ARGS...: with SIGKILL at the Nth CALL; fails when it was not killed

@@ -111,7 +111,7 @@ on_ext4() {
 	assert_nothing k
 	fermata suspend w
 	fermata snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem" >"$FERMATA_ROOT/out"
-	grep -qxF "Taken while the guest stood" "$FERMATA_ROOT/out"
+	grep -qxF "Taken while the guest was paused" "$FERMATA_ROOT/out"
 	assert_state w paused
 	fermata snapshot-info w k | grep -qE '^State: +paused$'
 	fermata resume w
@@ -251,7 +251,7 @@ in_the_pause() {
 	done
 }
 
-@test "stopped by ^Z or for good while the guest stands: it goes on within seconds, whatever is written" {
+@test "stopped by ^Z or for good while the guest is paused: it goes on within seconds, whatever is written" {
 	witness_vm w 1 memory=1200M fill=1000
 	vm_start w
 	from=$(mark w)
@@ -375,11 +375,11 @@ steady_calls_of() {
 	[ "$(ask w c '^C')" = "C ok" ]
 }
 
-@test "no background snapshot of such memory, no KVM: said, and the guest stands meanwhile" {
+@test "no background snapshot of such memory, no KVM: said, and the guest is paused meanwhile" {
 	witness_vm w 2 fill=16
 	on_ext4 64M
 	vm_start w
-	take k "while the guest stood"
+	take k "while the guest was paused"
 	grep -q "no background snapshot (.*memory configuration" "$FERMATA_ROOT/err"
 	wait_counter_above w $((c[k] + 20))
 	go_back k

@@ -70,27 +70,27 @@ static int check_usage(const struct job *j, int n_sources, struct err *e)
 	if (!raw && strcmp(out_format, "qcow2"))
 		return err_set(e, ERR_USAGE, "unknown file format '%s': qcow2 and raw are known", out_format);
 	if (n_sources < 1)
-		return err_set(e, ERR_USAGE, "must specify image file name");
+		return err_set(e, ERR_USAGE, "convert needs an image and an output");
 	if (n_sources > MAX_SOURCES)
-		return err_set(e, ERR_USAGE, "more than %d images", MAX_SOURCES);
+		return err_set(e, ERR_USAGE, "these are more than %d images", MAX_SOURCES);
 	if (no_create && settings.n)
-		return err_set(e, ERR_USAGE, "-o has no effect when skipping image creation");
+		return err_set(e, ERR_USAGE, "-o says how an image is made, and with -n none is");
 	if (is_zero && !no_create)
-		return err_set(e, ERR_USAGE, "--target-is-zero requires use of -n flag");
+		return err_set(e, ERR_USAGE, "--target-is-zero is for an output that is there: it needs -n");
 	if (is_zero && base)
-		return err_set(e, ERR_USAGE, "cannot use --target-is-zero when the destination image has a backing file");
+		return err_set(e, ERR_USAGE, "an output that has a backing file does not read as zeros: --target-is-zero and -B exclude each other");
 	if (offload && (compress || sparse))
-		return err_set(e, ERR_USAGE, "cannot enable copy offloading when -%c is used", compress ? 'c' : 'S');
+		return err_set(e, ERR_USAGE, "-C leaves the data as it is: it and -%c exclude each other", compress ? 'c' : 'S');
 	if (skip_broken && !bitmaps)
-		return err_set(e, ERR_USAGE, "use of --skip-broken-bitmaps requires --bitmaps");
+		return err_set(e, ERR_USAGE, "--skip-broken-bitmaps needs --bitmaps");
 	if (bitmaps && n_sources > 1)
-		return err_set(e, ERR_USAGE, "copying bitmaps only possible with single source");
+		return err_set(e, ERR_USAGE, "--bitmaps needs one image to take them from");
 	if (bitmaps && raw)
-		return err_set(e, ERR_USAGE, "format driver 'raw' does not support bitmaps");
+		return err_set(e, ERR_USAGE, "a raw output has no place for bitmaps");
 	if (snapshot && n_sources > 1)
-		return err_set(e, ERR_USAGE, "no support for concatenating multiple snapshots");
+		return err_set(e, ERR_USAGE, "-l names a snapshot of one image, and there are several");
 	if (j->c.backing && n_sources > 1)
-		return err_set(e, ERR_USAGE, "a backing file for the target makes no sense when concatenating multiple input images");
+		return err_set(e, ERR_USAGE, "several disks in a row have no common backing file: leave out -B, or convert one");
 	return 0;
 }
 
@@ -100,19 +100,19 @@ static int check_target(const struct job *j, struct err *e)
 	bool raw = !strcmp(out_format, "raw");
 
 	if (raw && (base || base_fmt))
-		return err_set(e, ERR_USAGE, "backing file not supported for file format 'raw'");
+		return err_set(e, ERR_USAGE, "a raw output has no place for a backing file's name");
 	if (compress && raw)
-		return err_set(e, ERR_USAGE, "compression not supported for this file format");
+		return err_set(e, ERR_USAGE, "only clusters of qcow2 can be compressed: -c needs -O qcow2");
 	if (compress && j->c.prealloc != QCOW2_PREALLOC_OFF)
-		return err_set(e, ERR_USAGE, "compression and preallocation not supported at the same time");
+		return err_set(e, ERR_USAGE, "what is preallocated cannot be compressed: leave out -c or preallocation");
 	if (compress && j->c.compression)
 		return err_set(e, -EOPNOTSUPP, "compressing with zstd is not supported: compression_type=zlib is");
 	if (j->c.data_file)
 		return err_set(e, -EOPNOTSUPP, "convert makes no images with data files");
 	if (j->c.backing && !j->c.backing_fmt)
-		return err_set(e, ERR_USAGE, "use of backing file requires explicit backing format");
+		return err_set(e, ERR_USAGE, "the backing file's format has to be said, with -F");
 	if (j->c.backing_fmt && !j->c.backing)
-		return err_set(e, ERR_USAGE, "backing format cannot be used without backing file");
+		return err_set(e, ERR_USAGE, "-F says the format of a backing file, and there is none");
 	return 0;
 }
 
@@ -130,10 +130,10 @@ static int read_options(struct job *j, struct err *e)
 		(rate && img_size(rate, &j->rate, e) < 0))
 		return e->code;
 	if (j->sparse > MAX_SPARSE || j->sparse % 512)
-		return err_set(e, ERR_USAGE, "invalid buffer size for sparse output: valid sizes are multiples of 512 up to %d; 0 turns it off",
+		return err_set(e, ERR_USAGE, "-S is a multiple of 512 up to %d, or 0",
 			MAX_SPARSE);
 	if (parallel && (img_size(parallel, &n, e) < 0 || n < 1 || n > 16))
-		return err_set(e, ERR_USAGE, "invalid number of coroutines: allowed are 1 to 16");
+		return err_set(e, ERR_USAGE, "-m is a number from 1 to 16");
 	return 0;
 }
 
@@ -158,7 +158,7 @@ static int open_sources(struct job *j, int n, char **argv, struct err *e)
 		return e->code;
 	j->size = copy_size(j->from, j->n_from, j->snap);
 	if (j->size > INT64_MAX)
-		return err_set(e, -EFBIG, "the disks are too large together");
+		return err_set(e, -EFBIG, "together the disks are larger than a disk can be");
 	return 0;
 }
 
@@ -171,14 +171,15 @@ static int open_base(struct job *j, struct err *e)
 	if (!full)
 		return err_nomem(e, "convert an image");
 	return image_open_chain(full, j->c.backing_fmt, share ? QCOW2_SHARE : 0, &j->below, e) < 0 ?
-		err_at(e, "could not open the backing image") : 0;
+		err_at(e, "cannot open the backing file") : 0;
 }
 
 static int open_target(struct job *j, struct err *e)
 {
 	if (img_unsaved(j->path, e) < 0 || image_open_chain(j->path, out_format, 0, &j->to, e) < 0 || image_reopen_rw(j->to, e) < 0)
 		return e->code;
-	return j->to->size >= j->size ? 0 : err_set(e, -ERANGE, "output file is smaller than input file");
+	return j->to->size >= j->size ? 0 : err_set(e, -ERANGE, "it is smaller (%llu bytes) than what is to be copied (%llu)",
+		(unsigned long long)j->to->size, (unsigned long long)j->size);
 }
 
 /* Nothing in it that would show through: made just now and no device whose old content does, or an image without tables. */

@@ -149,7 +149,7 @@ prepare() {
 	# What is behind the disk is not touched, what is too small is not changed.
 	[ "$(tail -c 1M n.raw | tr -d x | wc -c)" = 0 ]
 	tr '\0' x </dev/zero | head -c 4M >n.raw
-	refused 1 "output file is smaller than input file" img convert -n -O raw s.qcow2 n.raw
+	refused 1 "it is smaller (" img convert -n -O raw s.qcow2 n.raw
 	[ "$(tr -d x <n.raw | wc -c)" = 0 ]
 	truncate -s 0 n.raw
 	truncate -s 8M n.raw
@@ -245,7 +245,7 @@ prepare() {
 	# One that was not saved.
 	printf '\1' | dd of=s.qcow2 bs=1 conv=notrunc status=none \
 		seek=$(($(qemu-img check --output json s.qcow2 >/dev/null; LC_ALL=C grep -abo 'b1' s.qcow2 | tail -1 | cut -d: -f1) - 24 + 15))
-	refused 1 "inconsistent bitmap 'b1'" img convert --bitmaps -O qcow2 s.qcow2 o.qcow2
+	refused 1 "bitmap 'b1' was in use" img convert --bitmaps -O qcow2 s.qcow2 o.qcow2
 	[ ! -e o.qcow2 ]
 	img convert --bitmaps --skip-broken-bitmaps -O qcow2 s.qcow2 o.qcow2
 	[ "$(qemu-img info o.qcow2 | grep -c 'name: b')" = 1 ]

@@ -43,7 +43,7 @@ static void add_cache(struct buf *o, const struct cache *c)
 		buf_adds(o, ",cache.no-flush=on");
 }
 
-static const char *file_driver(const char *file)
+const char *kvm_file_driver(const char *file)
 {
 	struct stat st;
 
@@ -65,7 +65,7 @@ static void add_file(const struct build *b, const struct def_disk *k, const char
 		b->out->oom = true;
 		return;
 	}
-	buf_addf(&o, "driver=%s,node-name=%s", file_driver(file), node);
+	buf_addf(&o, "driver=%s,node-name=%s", kvm_file_driver(file), node);
 	opt_add(&o, "filename", file);
 	add_cache(&o, cache_of(k, file));
 	buf_addf(&o, ",discard=%s", k->discard);

@@ -65,6 +65,9 @@ struct kvm_chain {
 	size_t n_layers;
 };
 
+/* The driver of a protocol node over @file: "host_device" if it is a block device now, else "file". Constant. */
+const char *kvm_file_driver(const char *file);
+
 struct kvm_spec {
 	const struct def *def;
 	const struct kvm_caps *caps;

@@ -33,6 +33,16 @@ static int by_node(const void *a, const void *b)
 	return -strverscmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* A protocol node whose image QEMU was never told of */
+static void sweep_file(struct fermata_vm *vm, const struct disks *ds, const char *name)
+{
+	char node[48];
+
+	snprintf(node, sizeof node, "%.*s", (int)(strlen(name) - strlen(".file")), name);
+	if (!disks_node(ds, node))
+		node_delete_file(vm, node);
+}
+
 /* QEMU refuses what something is backed by or works with: no error. */
 int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e)
 {
@@ -55,21 +65,21 @@ int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e)
 		json_each(v, json_root(ds.doc)) {
 			const char *name = json_str(json_get(v, "node-name"), "");
 
-			if ((!disk || !strcmp(disk, ds.d[i].def->name)) && !strncmp(name, ds.d[i].def->name, len) && name[len] == '.' &&
-				!str_ends(name, ".file") && strcmp(name, ds.d[i].node))
+			if ((disk && strcmp(disk, ds.d[i].def->name)) || strncmp(name, ds.d[i].def->name, len) || name[len] != '.')
+				continue;
+			if (str_ends(name, ".file"))
+				sweep_file(vm, &ds, name);
+			else if (strcmp(name, ds.d[i].node))
 				all[n++] = name;
 		}
 	}
 	qsort(all, n, sizeof *all, by_node);
 	for (size_t i = 0; i < n; i++) {
-		char args[2][64];
+		char args[64];
 
-		snprintf(args[0], sizeof args[0], "{\"node-name\":\"%.40s\"}", all[i]);
-		snprintf(args[1], sizeof args[1], "{\"node-name\":\"%.40s.file\"}", all[i]);
-		/* The file's node is one of its own if it came with the command line. */
-		if (mon_call(kvm_mon(vm->kvm), "blockdev-del", args[0], deadline_in(CALL_MS), NULL, &ignored) == 0 &&
-			mon_call(kvm_mon(vm->kvm), "blockdev-del", args[1], deadline_in(CALL_MS), NULL, &ignored) < 0)
-			continue;
+		snprintf(args, sizeof args, "{\"node-name\":\"%.40s\"}", all[i]);
+		if (mon_call(kvm_mon(vm->kvm), "blockdev-del", args, deadline_in(CALL_MS), NULL, &ignored) == 0)
+			node_delete_file(vm, all[i]);
 	}
 	return 0;
 }

@@ -65,6 +65,9 @@ const char *disk_node(const struct disks *ds, const struct disk_state *d, const 
 /* The disk called @name, or ds->n. */
 size_t disk_index(const struct disks *ds, const char *name);
 
+/* What QEMU lists of its node @node, or NULL. Borrowed from @ds. */
+const struct json *disks_node(const struct disks *ds, const char *node);
+
 /* One snapshot as an image has it. */
 struct tag {
 	const char *id, *name;
@@ -104,11 +107,14 @@ int diskshot_drop(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 unsigned node_next(const struct disks *ds, const char *disk);
 
 /*
- * QMP blockdev-add of an image that is no disk's yet. @backing: the node of its backing file; NULL: none, whatever its
+ * QMP blockdev-add, twice, of an image that is no disk's yet: NODE.file and NODE. @backing: the node of its backing file; NULL: none, whatever its
  * header says, since that is open already or not wanted.
  */
 int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
 	const char *backing, struct err *e) MUST_CHECK;
+
+/* QMP blockdev-del of the protocol node "NODE.file", which goes behind NODE. What QEMU refuses stays, and is no error. */
+void node_delete_file(struct fermata_vm *vm, const char *node);
 
 /* ---- switch.c ---- */
 

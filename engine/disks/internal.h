@@ -14,11 +14,6 @@ struct json;
 struct json_doc;
 struct json_out;
 
-/* ---- disks.c ---- */
-
-/* What QEMU lists of @node, or NULL. */
-const struct json *disks_node(const struct disks *ds, const char *node);
-
 /* ---- node.c ---- */
 
 /* The file that QEMU's format node @node has open, or "". Borrowed from @nodes. */
@@ -34,10 +29,15 @@ int call_with(struct fermata_vm *vm, const char *command, struct buf *args, stru
 void put_cache(struct json_out *w, const struct json *cache);
 
 /*
- * What blockdev-add is told of a node @node over @file, with the disk's own cache mode and discard. @backing: the node below;
- * NULL: none.
+ * What blockdev-add is told of @file: the protocol node "NODE.file", with the disk's own cache mode and discard. It is a node
+ * of its own: QEMU reopens what it opened inside the description of another node together with that one, forgets (7.2) that
+ * it is writable, opens it anew with the next change of what is above, and a request of the guest that is under way then gets
+ * "Bad file descriptor".
  */
-void put_overlay_node(struct buf *b, const struct disk_state *d, const char *node, const char *file, bool raw, const char *backing);
+void put_file_node(struct buf *b, const struct disk_state *d, const char *node, const char *file);
+
+/* And of the format node @node over it. @backing: the node below; NULL: none. */
+void put_overlay_node(struct buf *b, const struct disk_state *d, const char *node, bool raw, const char *backing);
 
 /* QMP blockdev-del of the node that has @overlay open, if it is nobody's active layer. */
 int drop_node(struct fermata_vm *vm, const struct disks *ds, size_t disk, const char *overlay, struct err *e) MUST_CHECK;

@@ -12,6 +12,7 @@
 #include "lib/err.h"
 #include "lib/json.h"
 #include "lib/file.h"
+#include "lib/own.h"
 #include "monitor/monitor.h"
 
 /* What QEMU lists of node @name, or NULL. */
@@ -91,7 +92,23 @@ void put_cache(struct json_out *w, const struct json *cache)
 }
 
 /* QEMU reads its monitor byte by byte, some 2.5 us each: nothing is said that it does not do by itself. */
-void put_overlay_node(struct buf *b, const struct disk_state *d, const char *node, const char *file, bool raw, const char *backing)
+void put_file_node(struct buf *b, const struct disk_state *d, const char *node, const char *file)
+{
+	struct json_out w;
+	char file_node[48];
+
+	snprintf(file_node, sizeof file_node, "%s.file", node);
+	json_out_init(&w, b, false);
+	json_obj(&w, NULL);
+	json_put_str(&w, "driver", kvm_file_driver(file));
+	json_put_str(&w, "node-name", file_node);
+	json_put_str(&w, "filename", file);
+	json_put_str(&w, "discard", d->def->discard);
+	put_cache(&w, d->cache);
+	json_obj_end(&w);
+}
+
+void put_overlay_node(struct buf *b, const struct disk_state *d, const char *node, bool raw, const char *backing)
 {
 	struct json_out w;
 	char file_node[48];
@@ -101,42 +118,63 @@ void put_overlay_node(struct buf *b, const struct disk_state *d, const char *nod
 	json_obj(&w, NULL);
 	json_put_str(&w, "driver", raw ? "raw" : "qcow2");
 	json_put_str(&w, "node-name", node);
+	json_put_str(&w, "file", file_node);
 	if (!raw)
 		json_put_str(&w, "backing", backing);
 	json_put_str(&w, "discard", d->def->discard);
 	put_cache(&w, d->cache);
-	json_obj(&w, "file");
-	json_put_str(&w, "driver", "file");
-	json_put_str(&w, "node-name", file_node);
-	json_put_str(&w, "filename", file);
-	/* How it is cached it takes over from the node above. */
-	if (strcmp(d->def->discard, "unmap"))
-		json_put_str(&w, "discard", d->def->discard);
-	json_obj_end(&w);
 	json_obj_end(&w);
 }
 
 int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
 	const char *backing, struct err *e)
 {
-	auto_buf struct buf b = { 0 };
+	auto_buf struct buf of_file = { 0 }, b = { 0 };
 
-	put_overlay_node(&b, d, node, file, raw, backing);
-	return call_with(vm, "blockdev-add", &b, e);
+	put_file_node(&of_file, d, node, file);
+	put_overlay_node(&b, d, node, raw, backing);
+	if (call_with(vm, "blockdev-add", &of_file, e) < 0)
+		return e->code;
+	if (call_with(vm, "blockdev-add", &b, e) == 0)
+		return 0;
+	node_delete_file(vm, node);
+	return e->code;
 }
 
-/* QMP blockdev-del of the node that has @overlay open, if it is nobody's active layer. */
+void node_delete_file(struct fermata_vm *vm, const char *node)
+{
+	struct err ignored;
+	char args[80];
+
+	snprintf(args, sizeof args, "{\"node-name\":\"%.48s.file\"}", node);
+	if (mon_call(kvm_mon(vm->kvm), "blockdev-del", args, deadline_in(CALL_MS), NULL, &ignored) < 0)
+		return;
+}
+
+/* Its file's node goes too: behind it, or alone where QEMU was told of no more. */
 int drop_node(struct fermata_vm *vm, const struct disks *ds, size_t disk, const char *overlay, struct err *e)
 {
 	json_each(node, json_root(ds->doc)) {
 		const char *name = json_str(json_get(node, "node-name"), "");
+		auto_free char *stem = NULL;
 		auto_buf struct buf b = { 0 };
 
+		if (str_ends(name, ".file")) {
+			stem = str_fmt("%.*s", (int)(strlen(name) - strlen(".file")), name);
+			if (!stem)
+				return err_nomem(e, "close an image");
+			if (!find_node(ds->doc, stem) && same_file(node_file(ds->doc, stem), overlay))
+				node_delete_file(vm, stem);
+			continue;
+		}
 		if (!str_eq(json_str(json_get(node, "drv"), NULL), "qcow2") || !strcmp(name, ds->d[disk].node) ||
 			!same_file(node_file(ds->doc, name), overlay))
 			continue;
 		buf_addf(&b, "{\"node-name\":\"%s\"}", name);
-		return call_with(vm, "blockdev-del", &b, e);
+		if (call_with(vm, "blockdev-del", &b, e) < 0)
+			return e->code;
+		node_delete_file(vm, name);
+		return 0;
 	}
 	return 0;
 }

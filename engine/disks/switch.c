@@ -133,23 +133,31 @@ struct adding {
 	const struct fermata_snap *s;
 };
 
-static void put_overlay(const struct adding *a, size_t j, struct buf *b)
+/* What blockdev-add is told of overlay @j: of its file first, then of the image in it. */
+static void put_overlay(const struct adding *a, size_t j, bool image, struct buf *b)
 {
 	const struct fermata_snap_disk *d = &a->s->disks[j];
+	const struct disk_state *is = &a->ds->d[disk_index(a->ds, d->disk)];
 	char node[40];
 
 	snprintf(node, sizeof node, "%s.%u", d->disk, node_next(a->ds, d->disk));
-	put_overlay_node(b, &a->ds->d[disk_index(a->ds, d->disk)], node, d->overlay, false, NULL);
+	if (image)
+		put_overlay_node(b, is, node, false, NULL);
+	else
+		put_file_node(b, is, node, d->overlay);
 }
 
 static void send_overlay(void *ctx, size_t j)
 {
 	const struct adding *a = ctx;
-	auto_buf struct buf b = { 0 };
 
-	put_overlay(a, j, &b);
-	if (!b.oom)
-		mon_ahead(kvm_mon(a->vm->kvm), "blockdev-add", b.p, deadline_in(CALL_MS));
+	for (int image = 0; image < 2; image++) {
+		auto_buf struct buf b = { 0 };
+
+		put_overlay(a, j, image, &b);
+		if (!b.oom)
+			mon_ahead(kvm_mon(a->vm->kvm), "blockdev-add", b.p, deadline_in(CALL_MS));
+	}
 }
 
 /*
@@ -162,15 +170,14 @@ static int add_overlays(struct fermata_vm *vm, const struct disks *ds, const str
 
 	if (overlays_make(vm, s, send_overlay, &a, e) < 0)
 		return e->code;
-	for (size_t j = 0; j < s->n_disks; j++) {
-		auto_buf struct buf b = { 0 };
+	for (size_t j = 0; j < s->n_disks; j++)
+		for (int image = 0; s->disks[j].external && image < 2; image++) {
+			auto_buf struct buf b = { 0 };
 
-		if (!s->disks[j].external)
-			continue;
-		put_overlay(&a, j, &b);
-		if (call_with(vm, "blockdev-add", &b, e) < 0)
-			return err_at(e, "%s", s->disks[j].disk);
-	}
+			put_overlay(&a, j, image, &b);
+			if (call_with(vm, "blockdev-add", &b, e) < 0)
+				return err_at(e, "%s", s->disks[j].disk);
+		}
 	return 0;
 }
 

@@ -268,3 +268,36 @@ called_off() {
 	assert_one_instant w
 	[ "$(ask w c '^C')" = "C ok" ]
 }
+
+# The descriptors that the QEMU of w has the file $1 open with
+descriptors() {
+	local f
+	for f in /proc/"$(vm_pid w)"/fd/*; do
+		[ "$(readlink "$f")" != "$1" ] || echo "${f##*/}"
+	done
+}
+
+# Where QEMU opens a file anew while the guest reads or writes it, a request on its way fails: "Bad file descriptor".
+@test "guest's requests: no job has QEMU open the guest's image anew" {
+	local top before
+	witness_vm w 1 size=20
+	vm_start w
+	snaps zero
+	top=$(chain vda | head -n 1)
+	before=$(descriptors "$top")
+	[ -n "$before" ]
+	for i in 1 2; do
+		snaps k
+		fermata blockcommit w vda --shallow --pivot --delete --drop-snapshots
+		[ "$(descriptors "$top")" = "$before" ]
+		snaps x y
+		fermata blockcommit w vda --top y --shallow --wait --delete --drop-snapshots
+		[ "$(descriptors "$top")" = "$before" ]
+		fermata blockcommit w vda --shallow --pivot --delete --drop-snapshots
+		[ "$(descriptors "$top")" = "$before" ]
+	done
+	fermata blockpull w vda --wait
+	[ "$(descriptors "$top")" = "$before" ]
+	assert_nodes vda
+	! said w 0 | grep -a ERR
+}

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "init/supervisor/fstab.h"
 #include "init/supervisor/internal.h"
 #include "lib/buf.h"
 #include "lib/file.h"
@@ -23,10 +24,13 @@
 
 #define FEED_MS  5000 /* half of what the shortest watchdogs give */
 #define GRACE_MS 2000 /* for other processes to end by themselves */
-#define MAX_MOUNTS 8
+#define MAX_WORDS 32
 
 static int watchdog = -1;
-static char mounted[MAX_MOUNTS][128];
+static struct mounted {
+	char *target;
+	bool bind;
+} *mounted;
 static size_t n_mounted;
 
 static bool first(void)
@@ -44,41 +48,36 @@ static void put(const char *path, const char *text)
 		log_line(NULL, "cannot write to %s: %s", path, strerror(errno));
 }
 
-/* The next word of @s, or "". */
-static char *word(char **s)
+static void note_mounted(const struct fstab *f)
 {
-	char *w = strsep(s, " \t");
+	struct mounted *all = reallocarray(mounted, n_mounted + 1, sizeof *all);
 
-	while (w && !*w)
-		w = strsep(s, " \t");
-	return w ? w : "";
+	if (!all)
+		return;
+	mounted = all;
+	all[n_mounted].bind = f->flags & MS_BIND;
+	if ((all[n_mounted].target = strdup(f->target)))
+		n_mounted++;
 }
 
-/* SOURCE FOLDER TYPE [OPTIONS]; "ro" is the kernel's flag, what else there is the file system's. */
 static void do_mount(char *s)
 {
-	char *source = word(&s), *target = word(&s), *type = word(&s), *opts = word(&s);
-	bool ro = !strncmp(opts, "ro", 2) && (!opts[2] || opts[2] == ',');
+	struct fstab f = { 0 };
 	struct err e;
+	int r = fstab_parse(s, &f, &e);
 
-	if (dir_make(target, 0755, &e) < 0) {
+	if (r == 0 && !f.noauto)
+		r = fstab_mount(&f, &e);
+	if (r < 0)
 		log_err(&e);
-		return;
-	}
-	if (ro)
-		opts += opts[2] ? 3 : 2;
-	/* The disk may be still on its way. */
-	for (int i = 0; i < 50 && source[0] == '/' && access(source, F_OK) < 0; i++)
-		poll(NULL, 0, 100);
-	if (mount(source, target, type, ro ? MS_RDONLY : 0, opts) < 0)
-		log_line(NULL, "cannot mount %s on %s: %s", source, target, strerror(errno));
-	else if (n_mounted < MAX_MOUNTS)
-		snprintf(mounted[n_mounted++], sizeof mounted[0], "%s", target);
+	else if (r > 0)
+		note_mounted(&f);
+	free(f.data);
 }
 
 static void do_module(char *s)
 {
-	char *path = word(&s);
+	char *path = fstab_word(&s);
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || (syscall(SYS_finit_module, fd, s ? s : "", 0) < 0 && errno != EEXIST))
@@ -94,7 +93,7 @@ static void do_sysctl(char *s)
 		*value++ = '\0';
 		value += strspn(value, " ");
 	}
-	s = word(&s);
+	s = fstab_word(&s);
 	if (!value || !(path = str_fmt("/proc/sys/%s", s)))
 		return;
 	for (char *p = path + 10; *p; p++)
@@ -103,12 +102,28 @@ static void do_sysctl(char *s)
 	put(path, value);
 }
 
+/* What a program begins with, whatever whoever started us ignores. */
+static int run_script(void *words)
+{
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	return kvm_child_run(words);
+}
+
 static void do_script(char *s)
 {
-	int status = kvm_child_run((char *[]){ s, NULL });
+	char *words[MAX_WORDS + 1] = { s }, *w;
+	bool plain = file_exists(s); /* a path with blanks in it, and no arguments */
+	pid_t pid;
+	int status;
 
-	if (status)
-		log_line(NULL, "%s failed (status %d)", s, status);
+	for (size_t n = 0; !plain && n < MAX_WORDS && *(w = fstab_word(&s)); n++)
+		words[n] = w;
+	pid = kvm_child_start(run_script, words);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (pid < 0 || !WIFEXITED(status) || WEXITSTATUS(status))
+		log_line(NULL, "%s failed (status %d)", words[0], pid < 0 ? 127 : WEXITSTATUS(status));
 }
 
 static void do_hugepages(char *s)
@@ -292,8 +307,10 @@ void pid1_end(bool again)
 		return;
 	end_all();
 	while (n_mounted--)
-		if (umount(mounted[n_mounted]) < 0)
-			mount(NULL, mounted[n_mounted], NULL, MS_REMOUNT | MS_RDONLY, NULL);
+		/* The file system behind a bind mount is not ours to close. */
+		if (umount(mounted[n_mounted].target) < 0)
+			mount(NULL, mounted[n_mounted].target, NULL,
+				MS_REMOUNT | MS_RDONLY | (mounted[n_mounted].bind ? MS_BIND : 0), NULL);
 	sync();
 	log_line(NULL, again ? "reboot" : "power off");
 	/* A child does it: if it returned, and the first process ended, the kernel would panic. */

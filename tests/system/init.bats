@@ -335,6 +335,92 @@ only_qemu() {
 	grep -q "fermata: reboot" "$FERMATA_ROOT/init.log"
 }
 
+# box_mounts LINE...: the mounts of a first process whose init.conf has these lines, into $mounts; then it is told to end
+box_mounts() {
+	printf '#!/bin/sh\ncat /proc/self/mountinfo >%s/mounts\ngrep SigIgn /proc/self/status >%s/signals\nfor w; do echo "<$w>"; done >%s/words\n' \
+		"$FERMATA_ROOT" "$FERMATA_ROOT" "$FERMATA_ROOT" >"$FERMATA_ROOT/look"
+	chmod +x "$FERMATA_ROOT/look"
+	printf '%s\n' "$@" "script = $FERMATA_ROOT/look 'a b\\040c" >"$FERMATA_ROOT/etc/fermata/init.conf"
+	: >"$FERMATA_ROOT/init.log"
+	(trap '' HUP QUIT; exec setsid unshare -mpf --mount-proc --kill-child "$FERMATA_BIN" --root "$FERMATA_ROOT" init) \
+		2>>"$FERMATA_ROOT/init.log" 3>&- &
+	init=$!
+	wait_until 60 test -s "$FERMATA_ROOT/words"
+	kill -TERM "$(pgrep -P "$init")"
+	ended 129
+}
+
+# mounted FOLDER OPTIONS TYPE [SUPER]: it is, with these among its options (a regular expression), in the order of the kernel
+mounted() {
+	grep -qE " $FERMATA_ROOT/$1 (\S*,)?$2(,\S*)? .*- $3 \S+ ${4-}" "$FERMATA_ROOT/mounts" ||
+		{ grep " $FERMATA_ROOT/" "$FERMATA_ROOT/mounts"; echo "not: $*"; cat "$FERMATA_ROOT/init.log"; return 1; }
+}
+
+@test "init.conf mounts as fstab(5) and mount(8): options, escapes, bind, remount; and says what it cannot" {
+	unshare -mpf --mount-proc true 2>/dev/null || skip "no namespaces here"
+	R=$FERMATA_ROOT
+	mkdir "$R/from" "$R/from/below"
+	box_mounts "mount = tmpfs $R/a tmpfs noatime,size=1M,nodiratime,mode=0700 0 0" \
+		"mount = tmpfs $R/b tmpfs defaults,rw,nosuid,nodev,noexec,x-systemd.after=net,comment=why,_netdev" \
+		"mount = tmpfs $R/c tmpfs ro,user,exec,rw,size=2M" \
+		"mount = tmpfs $R/d\\040d tmpfs ro,nosuid,defaults,mode=0711 0" \
+		"mount = tmpfs $R/not tmpfs noauto" \
+		"mount = $R/from $R/e none bind,ro,noexec" \
+		"mount = $R/from $R/f none rbind,private" \
+		"mount = none $R/a tmpfs remount,ro,noexec" \
+		"mount = /no/such/disk $R/g ext4 nofail" \
+		"mount = UUID=0-0-0 $R/h ext4 nofail" \
+		"mount = tmpfs $R/i tmpfs loop=/dev/loop0" \
+		"mount = tmpfs relative tmpfs" \
+		"mount = /dev/zram0 none swap sw" \
+		"mount = tmpfs $R/j tmpfs rw,whatsit" \
+		"mount = tmpfs $R/k tmpfs rw 0 zero" \
+		"mount = tmpfs $R/l"
+	mounted a 'ro,noexec,noatime,nodiratime' tmpfs '.*size=1024k,mode=700'
+	mounted b 'rw,nosuid,nodev,noexec,relatime' tmpfs rw
+	mounted c 'rw,nosuid,nodev,relatime' tmpfs '.*size=2048k'
+	mounted 'd\\040d' 'rw,relatime' tmpfs 'rw,.*mode=711'
+	mounted e 'ro,noexec' '\S+'
+	mounted f 'rw' '\S+'
+	for d in not g h i j k l; do
+		if grep " $R/$d " "$R/mounts"; then return 1; fi
+	done
+	grep -qE 'SigIgn:[[:space:]]*0+$' "$R/signals"
+	[ "$(tr -d '\n' <"$R/words")" = "<'a><b c>" ]
+	logged 1 "cannot mount tmpfs on $R/i: fermata does not do 'loop=/dev/loop0'; do it in a script"
+	logged 1 "cannot mount tmpfs on relative: that is no folder from the root"
+	logged 1 "cannot mount /dev/zram0 on none: that is no folder from the root; swapon in a script"
+	logged 1 "cannot mount tmpfs on $R/j: Invalid argument"
+	logged 1 "cannot mount tmpfs on $R/k: what does 'zero' mean, after the options?"
+	logged 1 "a mount is SOURCE FOLDER TYPE [OPTIONS]"
+	[ "$(grep -c "mount" "$R/init.log")" = 6 ] || { cat "$R/init.log"; return 1; }
+	[ ! -e "$R/not" ]
+}
+
+@test "init.conf mounts by UUID and LABEL, without a device manager; two of one name are refused; all are closed at the end" {
+	unshare -mpf --mount-proc true 2>/dev/null || skip "no namespaces here"
+	R=$FERMATA_ROOT loops=()
+	for n in 1 2 3 4; do
+		truncate -s 4M "$R/$n.img"
+		mke2fs -q -t ext4 -U 6d1f0a2c-0000-4000-8000-00000000000$n -L "box $((n > 3 ? 3 : n))" "$R/$n.img"
+		dev=$(losetup --show -f "$R/$n.img") && loops+=("$dev") || { losetup -d "${loops[@]}"; skip "no loop devices here"; }
+	done
+	status=0
+	box_mounts "mount = UUID=6D1F0A2C-0000-4000-8000-000000000001 $R/u ext4 noatime,errors=remount-ro" \
+		"mount = LABEL=\"box\\0402\" $R/l auto nosuid" \
+		"mount = LABEL=box\\0403 $R/twice ext4" || status=1
+	losetup -d "${loops[@]}"
+	[ "$status" = 0 ]
+	mounted u 'rw,noatime' ext4 '.*errors=remount-ro'
+	mounted l 'rw,nosuid,relatime' ext4
+	if grep " $R/twice " "$R/mounts"; then return 1; fi
+	logged 1 "cannot mount LABEL=box 3 on $R/twice: both ${loops[2]} and ${loops[3]} have it" ||
+		logged 1 "cannot mount LABEL=box 3 on $R/twice: both ${loops[3]} and ${loops[2]} have it"
+	for n in 1 2; do
+		if dumpe2fs -h "$R/$n.img" 2>/dev/null | grep needs_recovery; then return 1; fi
+	done
+}
+
 @test "init.conf that is wrong is said, with its line; the VMs come up all the same" {
 	vms a </dev/null
 	printf 'log = stderr\nsysctls = x\n' >"$FERMATA_ROOT/etc/fermata/init.conf"

@@ -245,11 +245,12 @@ int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e) MUST_CHECK;
 int kvm_waits_on(pid_t pid, int fd);
 
 /*
- * Put the small pages of the private memory of process @pid together into huge ones, as far as the kernel can (MADV_COLLAPSE,
- * Linux 6.1) and the host wants any; what nobody has touched stays so. What reads a byte of every page, as QEMU does before a
- * background snapshot, then does so ten times as fast. Takes some 0.3 s for each GiB of small pages, while the process runs.
+ * Put the small pages of the private memory of process @pid, a QEMU with a guest of @memory bytes, together into huge ones, as
+ * far as the kernel can (MADV_COLLAPSE, Linux 6.1) and the host wants any; what nobody has touched stays so. What reads a byte
+ * of every page, as QEMU does before a background snapshot, then does so ten times as fast. Takes some 0.3 s for each GiB of
+ * small pages, while the process runs.
  */
-void kvm_collapse(pid_t pid);
+void kvm_collapse(pid_t pid, uint64_t memory);
 
 /* Bytes that the host can give to programs, from /proc/meminfo. */
 int kvm_memory_free(uint64_t *bytes, struct err *e) MUST_CHECK;

@@ -18,7 +18,9 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define COLLAPSE_MIN (32u << 20) /* bytes: what is smaller is no guest's memory */
+#define COLLAPSE_MIN (32u << 20)  /* bytes: what is smaller is no guest's memory */
+#define COLLAPSE_STEP (1ul << 30) /* bytes: the kernel cuts what one call asks for at 2 GiB - 4 KiB, and says nothing */
+#define HUGE_PAGE     (2ul << 20)
 
 int kvm_memory_used(pid_t pid, uint64_t *bytes, struct err *e)
 {
@@ -94,7 +96,33 @@ static bool huge_pages_allowed(void)
 	return file_read("/sys/kernel/mm/transparent_hugepage/enabled", 256, &text, &ignored) == 0 && !strstr(buf_str(&text), "[never]");
 }
 
-void kvm_collapse(pid_t pid)
+/*
+ * A call ends at the first place where nothing has been touched or a huge page cannot be had, and does not say how far it came:
+ * what fails is halved, down to one huge page. Asked for again, what is huge costs nothing.
+ */
+static void collapse_piece(int pidfd, unsigned long from, unsigned long to)
+{
+	struct iovec range = { .iov_base = (void *)from, .iov_len = to - from };
+	unsigned long half = from + ((to - from) / 2 + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+
+	if (syscall(NR_process_madvise, pidfd, &range, 1UL, MADV_COLLAPSE, 0) >= 0 || half >= to)
+		return;
+	collapse_piece(pidfd, from, half);
+	collapse_piece(pidfd, half, to);
+}
+
+static void collapse_range(int pidfd, unsigned long from, unsigned long to)
+{
+	/* A huge page lies within one piece. */
+	for (unsigned long next; from < to; from = next) {
+		next = (from / COLLAPSE_STEP + 1) * COLLAPSE_STEP;
+		if (next > to)
+			next = to;
+		collapse_piece(pidfd, from, next);
+	}
+}
+
+void kvm_collapse(pid_t pid, uint64_t memory)
 {
 	auto_buf struct buf maps = { 0 };
 	auto_fd int pidfd = -1;
@@ -108,9 +136,9 @@ void kvm_collapse(pid_t pid)
 	for (const char *line = buf_str(&maps); *line; line += strcspn(line, "\n"), line += *line == '\n') {
 		char *at;
 		unsigned long from = strtoul(line, &at, 16), to = *at == '-' ? strtoul(at + 1, &at, 16) : 0;
-		struct iovec range = { .iov_base = (void *)from, .iov_len = to - from };
 
-		if (to > from && to - from >= COLLAPSE_MIN && !strncmp(at, " rw-p 00000000 00:00 0", 22))
-			syscall(NR_process_madvise, pidfd, &range, 1UL, MADV_COLLAPSE, 0);
+		/* What is much larger is address space that nobody uses. */
+		if (to > from && to - from >= COLLAPSE_MIN && (to - from) / 2 <= memory && !strncmp(at, " rw-p 00000000 00:00 0", 22))
+			collapse_range(pidfd, from, to);
 	}
 }

@@ -281,7 +281,7 @@ static int background(struct live *l, struct saving *m, int *out, struct err *e)
 		plug(l, *out);
 	/* The guest stands while that QEMU looks at its memory, of which the last background snapshot has left small pages. */
 	if (!l->plug)
-		kvm_collapse(kvm_process(vm->kvm));
+		kvm_collapse(kvm_process(vm->kvm), vm->def->memory);
 	if (capabilities(vm, true, false, e) < 0 || parameters(vm, DOWN_MAX, e) < 0 || memory_give(vm->kvm, out, e) < 0 ||
 		(l->plug && begin_plugged(l, e) < 0))
 		return e->code;

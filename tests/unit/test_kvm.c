@@ -762,49 +762,64 @@ static bool can_collapse(uint8_t *p, size_t size)
 		!strstr(buf_str(&text), "[never]") && madvise(p, size, 25 /* MADV_COLLAPSE */) == 0;
 }
 
-/* Pages that were small become huge, keep what they have, and those that were never touched take no memory. */
-static void small_pages_collapsed(void **state)
+/*
+ * Pages that were small become huge, keep what they have, and those that were never touched take no memory: of a mapping of
+ * @size bytes, with 32 MiB in use from byte @from on. Skips where huge pages cannot be had.
+ */
+static void check_collapse(size_t size, size_t from)
 {
-	const size_t size = 64u << 20, half = size / 2;
-	uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t used = 32u << 20;
+	uint8_t *all = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), *p = all + from;
 	unsigned char in_core[64];
 	long before, after;
 	int status;
 	pid_t pid;
 	bool can;
 
-	(void)state;
-	assert_ptr_not_equal(p, MAP_FAILED);
-	assert_int_equal(madvise(p, size, MADV_NOHUGEPAGE), 0);
-	for (size_t i = 0; i < half; i += 4096)
+	assert_ptr_not_equal(all, MAP_FAILED);
+	assert_int_equal(madvise(all, size, MADV_NOHUGEPAGE), 0);
+	for (size_t i = 0; i < used; i += 4096)
 		memcpy(p + i, &i, sizeof i);
-	assert_int_equal(madvise(p, size, MADV_HUGEPAGE), 0);
+	assert_int_equal(madvise(all, size, MADV_HUGEPAGE), 0);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		/* Its own, no longer shared with the parent */
-		for (size_t i = 0; i < half; i += 4096)
+		for (size_t i = 0; i < used; i += 4096)
 			p[i + 100] = 1;
 		raise(SIGSTOP);
-		for (size_t i = 0; i < half; i += 4096)
+		for (size_t i = 0; i < used; i += 4096)
 			if (memcmp(p + i, &i, sizeof i) || p[i + 100] != 1)
 				_exit(1);
-		_exit(mincore(p + half + (4u << 20), sizeof in_core * 4096, in_core) < 0 || memchr(in_core, 1, sizeof in_core) ? 2 : 0);
+		_exit(mincore(p + used + (4u << 20), sizeof in_core * 4096, in_core) < 0 || memchr(in_core, 1, sizeof in_core) ? 2 : 0);
 	}
 	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
-	before = huge_kib(pid, p);
-	kvm_collapse(pid);
-	after = huge_kib(pid, p);
-	kvm_collapse(999999999);
-	can = can_collapse((uint8_t *)(((uintptr_t)p + (2u << 20) - 1) & ~((uintptr_t)(2u << 20) - 1)), half / 2);
+	before = huge_kib(pid, all);
+	kvm_collapse(pid, size);
+	after = huge_kib(pid, all);
+	can = can_collapse((uint8_t *)(((uintptr_t)p + (2u << 20) - 1) & ~((uintptr_t)(2u << 20) - 1)), used / 2);
 	assert_int_equal(kill(pid, SIGCONT), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	munmap(p, size);
+	munmap(all, size);
 	if (!can)
 		skip();
 	assert_true(before >= 0);
-	assert_in_range(after, before + 24 * 1024, half / 1024 + 4096);
+	assert_in_range(after, before + 24 * 1024, used / 1024 + 4096);
+}
+
+static void small_pages_collapsed(void **state)
+{
+	(void)state;
+	kvm_collapse(999999999, 64u << 20);
+	check_collapse(64u << 20, 0);
+}
+
+/* The kernel does no more than 2 GiB of what one call asks for. */
+static void small_pages_collapsed_far_up(void **state)
+{
+	(void)state;
+	check_collapse(3ul << 30, 5ul << 29);
 }
 
 static void a_thread_that_waits(void **state)
@@ -1040,6 +1055,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(user),
 		cmocka_unit_test(memory),
 		cmocka_unit_test(small_pages_collapsed),
+		cmocka_unit_test(small_pages_collapsed_far_up),
 		cmocka_unit_test(a_thread_that_waits),
 		cmocka_unit_test(guard_told),
 		cmocka_unit_test(guard_takes_over),

@@ -118,7 +118,7 @@ lib-y += qcow2/inflate.o qcow2/map.o qcow2/resize.o qcow2/snap.o qcow2/space.o q
 lib-y += qcow2/cells.o qcow2/check.o qcow2/check_bitmap.o qcow2/check_l2.o qcow2/check_refs.o qcow2/check_walk.o qcow2/claim.o
 lib-y += qcow2/finding.o qcow2/repair.o
 # and images of either format, chains of them
-lib-y += qcow2/image/chain.o qcow2/image/copy.o qcow2/image/image.o qcow2/image/raw.o qcow2/image/writer.o
+lib-y += qcow2/image/chain.o qcow2/image/copy.o qcow2/image/image.o qcow2/image/name.o qcow2/image/raw.o qcow2/image/writer.o
 
 # monitor: QMP, HMP, guest agent
 lib-y += monitor/chan.o monitor/msg.o monitor/job_status.o monitor/event.o monitor/qmp.o monitor/qmp_wait.o monitor/connect.o
@@ -167,7 +167,7 @@ lib-y += engine/abandon.o engine/open.o engine/recover.o
 # init: the program, a room a folder (lowest first)
 init-y += init/cli/cmd.o init/cli/vm.o
 init-$(CONFIG_IMG) += init/img/amend.o init/img/bitmap.o init/img/check.o init/img/commands.o init/img/commit.o init/img/compare.o
-init-$(CONFIG_IMG) += init/img/convert.o init/img/progress.o init/img/bitmaps.o init/img/create.o init/img/info.o init/img/map.o init/img/measure.o init/img/opts.o
+init-$(CONFIG_IMG) += init/img/convert.o init/img/progress.o init/img/bitmaps.o init/img/create.o init/img/info.o init/img/map.o init/img/measure.o init/img/name.o init/img/opts.o
 init-$(CONFIG_IMG) += init/img/rebase.o init/img/resize.o init/img/snapshot.o init/img/util.o
 init-$(CONFIG_INIT) += init/supervisor/fstab.o init/supervisor/guest.o init/supervisor/log.o init/supervisor/pid1.o init/supervisor/supervisor.o
 init-y += init/cmd/blockjob.o init/cmd/completion.o init/cmd/domblkchain.o init/cmd/host_check.o init/cmd/inspect.o init/cmd/life.o

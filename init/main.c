@@ -45,7 +45,7 @@ static int run_command(const struct cmd *const *table, int argc, char **argv, st
 		if (!text_is_utf8(argv[i]))
 			return err_set(e, ERR_USAGE, "%s: '%s' is not UTF-8", c->name, argv[i]);
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
-		if (!strcmp(argv[i], "--help")) {
+		if (!strcmp(argv[i], "--help") || (table == cli.img_commands && !strcmp(argv[i], "-h"))) {
 			cmd_print_help(cli.prefix, c);
 			return 0;
 		}
@@ -89,8 +89,29 @@ static int help(const struct cmd *const *table, int argc, char **argv, struct er
 	return 0;
 }
 
+/* qemu-img's -T and --trace, which may stand before a command, are taken: there is nothing in here to trace. How many words. */
+static int trace_words(int argc, char **argv)
+{
+	int n = 0;
+
+	while (n < argc) {
+		bool alone = !strcmp(argv[n], "-T") || !strcmp(argv[n], "--trace");
+
+		if (alone ? n + 1 == argc : strncmp(argv[n], "-T", 2) != 0 && strncmp(argv[n], "--trace=", 8) != 0)
+			break;
+		n += alone ? 2 : 1;
+	}
+	return n;
+}
+
 static int dispatch(const struct cmd *const *table, int argc, char **argv, struct err *e)
 {
+	if (CONFIG_IMG && table == cli.img_commands) {
+		int n = trace_words(argc, argv);
+
+		argc -= n;
+		argv += n;
+	}
 	if (argc < 1) {
 		cmd_print_list(cli.prefix, table);
 		return usage_status;

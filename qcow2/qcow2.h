@@ -26,6 +26,8 @@ enum qcow2_open_flags {
 	QCOW2_SHARE = 2, /* -U, --force-share: take no lock; not with QCOW2_RW */
 	QCOW2_FOREIGN = 8, /* image_open(): a format found that cannot be read is no error: to say what it is */
 	QCOW2_CHECK = 4, /* for check and repair: also what is corrupt in ways that these can deal with */
+	QCOW2_ALONE = 16, /* image_open_chain(): without its backing file */
+	QCOW2_NAMES = 32, /* image_open_chain(), image_open_backing(): backing files may be recorded as "json:{...}" */
 };
 
 /*

@@ -15,6 +15,8 @@ static const struct opt opts[] = {
 	OPT_QUIET(quiet),
 	OPT_PROGRESS(progressing),
 	OPT_CACHE(cache),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -106,6 +108,7 @@ static int carry_out(struct image *img, const struct qcow2_amend *a, uint64_t si
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_opts struct img_opts o = { 0 };
+	auto_name struct image_name *name = NULL;
 	auto_image struct image *img = NULL;
 	struct qcow2_amend a = QCOW2_AMEND_NOTHING;
 	uint64_t size;
@@ -118,8 +121,8 @@ static int run(int argc, char **argv, struct err *e)
 		return 0;
 	if (!argc)
 		return err_set(e, ERR_USAGE, "expecting one image file name");
-	if (read_changes(&o, &a, e) < 0 || img_open_rw(argv[0], format, false, &img, e) < 0 ||
-		check_backing(&o, img->q, argv[0], e) < 0 || new_size(img, &o, &size, e) < 0)
+	if (img_name(argv[0], format, &name, e) < 0 || read_changes(&o, &a, e) < 0 || img_open_rw(name, false, &img, e) < 0 ||
+		check_backing(&o, img->q, name->path, e) < 0 || new_size(img, &o, &size, e) < 0)
 		return e->code;
 	return carry_out(img, &a, size, e);
 }

@@ -17,6 +17,8 @@ static const struct opt opts[] = {
 	{ 'b', "source-file", "FILE", "the image that holds the other one, with --merge", OPT_STR(&source) },
 	{ 'F', "source-format", "FMT", "that image's format", OPT_STR(&source_fmt) },
 	OPT_FORMAT(format),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 enum { ADD, REMOVE, CLEAR, ENABLE, DISABLE, MERGE };
@@ -61,8 +63,9 @@ static int check_usage(int argc, uint64_t *gran, struct err *e)
 static int merge(struct qcow2 *q, const char *name, const char *from, struct err *e)
 {
 	auto_image struct image *src = NULL;
+	auto_name struct image_name *n = NULL;
 
-	if (source && image_open(source, source_fmt, 0, &src, e) < 0)
+	if (source && (img_name_as(source, source_fmt, false, &n, e) < 0 || img_open(n, 0, &src, e) < 0))
 		return e->code;
 	if (src && !src->q)
 		return err_set(e, -EOPNOTSUPP, "%s: raw images have no bitmaps", source);
@@ -89,9 +92,10 @@ static int do_act(struct qcow2 *q, const char *name, size_t i, uint64_t gran, st
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	uint64_t gran;
 
-	if (check_usage(argc, &gran, e) < 0 || img_open_rw(argv[0], format, false, &img, e) < 0)
+	if (check_usage(argc, &gran, e) < 0 || img_name(argv[0], format, &name, e) < 0 || img_open_rw(name, false, &img, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < acts.n; i++)
 		if (do_act(img->q, argv[1], i, gran, e) < 0)

@@ -18,6 +18,8 @@ static const struct opt opts[] = {
 	OPT_SHARE(share),
 	OPT_QUIET(quiet),
 	{ 'T', "cache", "MODE", "taken, and means nothing here", OPT_STR(&cache) },
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -100,9 +102,9 @@ static int check(struct qcow2 *q, unsigned fix, bool json, struct qcow2_check *c
 	return 0;
 }
 
-static int open_it(const char *path, bool write, struct image **img, struct err *e)
+static int open_it(const struct image_name *n, bool write, struct image **img, struct err *e)
 {
-	if ((write && img_unsaved(path, e) < 0) || image_open(path, format, QCOW2_CHECK | (write ? QCOW2_RW : 0) | (share ? QCOW2_SHARE : 0), img, e) < 0)
+	if ((write && img_unsaved(n->path, e) < 0) || img_open(n, QCOW2_CHECK | (write ? QCOW2_RW : 0) | (share ? QCOW2_SHARE : 0), img, e) < 0)
 		return e->code;
 	return (*img)->q ? 0 : err_set(e, ERR_EXIT(CHECK_UNSUPPORTED), "this image format does not support checks");
 }
@@ -110,6 +112,7 @@ static int open_it(const char *path, bool write, struct image **img, struct err 
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	struct qcow2_check c = { 0 };
 	unsigned fix = 0;
 	bool json;
@@ -122,7 +125,7 @@ static int run(int argc, char **argv, struct err *e)
 		return err_set(e, ERR_USAGE, "unknown option value for -r (expecting 'leaks' or 'all'): %s", repair);
 	if (fix && share)
 		return err_set(e, ERR_USAGE, "-U does not go with -r: an image in use is not changed");
-	if (cmd_output_json(output, &json, e) < 0 || open_it(argv[0], fix, &img, e) < 0 || check(img->q, fix, json, &c, e) < 0)
+	if (cmd_output_json(output, &json, e) < 0 || img_name(argv[0], format, &name, e) < 0 || open_it(name, fix, &img, e) < 0 || check(img->q, fix, json, &c, e) < 0)
 		return e->code;
 	if (json && print_json(argv[0], &c, e) < 0)
 		return e->code;

@@ -14,6 +14,8 @@ static const struct opt opts[] = {
 	OPT_QUIET(quiet),
 	OPT_BAR(progressing),
 	OPT_CACHE(cache),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 'r', "rate-limit", "RATE", "taken, and means nothing here", OPT_STR(&rate) },
 	{ 0 }
 };
@@ -33,21 +35,22 @@ static struct image *find(struct image *top, const char *name)
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *top = NULL;
+	auto_name struct image_name *name = NULL;
 	struct chain_job job = img_job(progressing && !quiet);
 	struct image *base;
 
 	(void)argc;
-	if (image_open_chain(argv[0], format, 0, &top, e) < 0)
+	if (img_name(argv[0], format, &name, e) < 0 || img_open_to_change(name, &top, e) < 0)
 		return e->code;
 	base = base_name ? find(top, base_name) : top->backing;
 	if (!base)
-		return base_name ? err_set(e, -ENOENT, "did not find '%s' in the backing chain of '%s'", base_name, argv[0])
-				 : err_set(e, -EINVAL, "%s: the image has no backing file", argv[0]);
-	if (img_unsaved(base->path, e) < 0 || (!keep && !base_name && img_unsaved(argv[0], e) < 0) || image_reopen_rw(base, e) < 0 || chain_commit(top, base, &job, e) < 0)
+		return base_name ? err_set(e, -ENOENT, "did not find '%s' in the backing chain of '%s'", base_name, top->path)
+				 : err_set(e, -EINVAL, "%s: the image has no backing file", top->path);
+	if (img_unsaved(base->path, e) < 0 || image_reopen_rw(base, e) < 0 || chain_commit(top, base, &job, e) < 0)
 		return e->code;
 	/* Only after the base has it all. */
 	if (!keep && !base_name && (image_reopen_rw(top, e) < 0 || qcow2_make_empty(top->q, e) < 0))
-		return err_at(e, "%s is committed, but not emptied", argv[0]);
+		return err_at(e, "%s is committed, but not emptied", top->path);
 	img_progress_end();
 	if (!quiet)
 		puts("Image committed.");

@@ -19,6 +19,8 @@ static const struct opt opts[] = {
 	OPT_QUIET(quiet),
 	OPT_PROGRESS(progressing),
 	{ 'T', "cache", "MODE", "taken, and means nothing here", OPT_STR(&cache) },
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -155,6 +157,8 @@ static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *x = NULL;
 	auto_image struct image *y = NULL;
+	auto_name struct image_name *nx = NULL;
+	auto_name struct image_name *ny = NULL;
 	auto_free uint8_t *buf = malloc(2 * CHUNK);
 	unsigned flags = share ? QCOW2_SHARE : 0;
 	struct side a = { .buf = buf }, b = { .buf = buf + CHUNK };
@@ -162,7 +166,8 @@ static int run(int argc, char **argv, struct err *e)
 	(void)argc;
 	if (!buf)
 		return err_nomem(e, "compare images");
-	if (image_open_chain(argv[0], format_a, flags, &x, e) < 0 || image_open_chain(argv[1], format_b, flags, &y, e) < 0)
+	if (img_name(argv[0], format_a, &nx, e) < 0 || img_name(argv[1], format_b, &ny, e) < 0 || img_open_chain(nx, flags, &x, e) < 0 ||
+		img_open_chain(ny, flags, &y, e) < 0)
 		return fail(OPEN_FAILED, e);
 	a.img = x;
 	b.img = y;

@@ -11,9 +11,9 @@
 #define MAX_SOURCES 64
 #define MAX_SPARSE  16777216
 
-static const char *format, *out_format = "raw", *snapshot, *sparse, *cache, *source_cache, *parallel, *base, *base_fmt, *rate;
+static const char *format, *out_format, *snapshot, *sparse, *cache, *source_cache, *parallel, *base, *base_fmt, *rate;
 static struct cmd_list settings;
-static bool share, quiet, progressing, unordered, compress, no_create, offload, is_zero, salvage, bitmaps, skip_broken;
+static bool share, quiet, progressing, unordered, compress, no_create, offload, target_options, is_zero, salvage, bitmaps, skip_broken;
 static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	{ 'O', "target-format", "FMT", "qcow2 or raw (default)", OPT_STR(&out_format) },
@@ -34,6 +34,9 @@ static const struct opt opts[] = {
 	OPT_BAR(progressing),
 	OPT_CACHE(cache),
 	{ 'T', "source-cache", "MODE", "taken, and means nothing here", OPT_STR(&source_cache) },
+	OPT_NODE,
+	{ 0, "target-image-opts", NULL, "so is OUTPUT; needs -n", OPT_FLAG(&target_options) },
+	OPT_OBJECT,
 	{ 'm', "parallel", "N", "taken (1 to 16), and means nothing here", OPT_STR(&parallel) },
 	{ 'W', "out-of-order", NULL, "taken, and means nothing here", OPT_FLAG(&unordered) },
 	{ 'C', "copy-offload", NULL, "taken, and means nothing here", OPT_FLAG(&offload) },
@@ -48,8 +51,10 @@ struct job {
 	uint64_t size, rate, sparse;
 	struct image *below; /* the base, open so that nobody changes it */
 	struct image *to;
+	struct image_name *name; /* of the target */
 	struct img_opts o;
 	struct qcow2_create c;
+	const char *format; /* of the target, and its path */
 	const char *path;
 };
 
@@ -59,20 +64,23 @@ static void job_done(struct job *j)
 	image_close(j->below);
 	while (j->n_from)
 		image_close(j->from[--j->n_from]);
+	image_name_free(j->name);
 	img_opts_done(&j->o);
 }
 #define auto_job __attribute__((cleanup(job_done)))
 
 static int check_usage(const struct job *j, int n_sources, struct err *e)
 {
-	bool raw = !strcmp(out_format, "raw");
+	bool raw = !strcmp(j->format, "raw");
 
-	if (!raw && strcmp(out_format, "qcow2"))
-		return err_set(e, ERR_USAGE, "unknown file format '%s': qcow2 and raw are known", out_format);
+	if (!raw && strcmp(j->format, "qcow2"))
+		return err_set(e, ERR_USAGE, "unknown file format '%s': qcow2 and raw are known", j->format);
 	if (n_sources < 1)
 		return err_set(e, ERR_USAGE, "convert needs an image and an output");
 	if (n_sources > MAX_SOURCES)
 		return err_set(e, ERR_USAGE, "these are more than %d images", MAX_SOURCES);
+	if (target_options && !no_create)
+		return err_set(e, ERR_USAGE, "--target-image-opts tells of an output that is there: it needs -n");
 	if (no_create && settings.n)
 		return err_set(e, ERR_USAGE, "-o says how an image is made, and with -n none is");
 	if (is_zero && !no_create)
@@ -97,7 +105,7 @@ static int check_usage(const struct job *j, int n_sources, struct err *e)
 /* What the target is to be. */
 static int check_target(const struct job *j, struct err *e)
 {
-	bool raw = !strcmp(out_format, "raw");
+	bool raw = !strcmp(j->format, "raw");
 
 	if (raw && (base || base_fmt))
 		return err_set(e, ERR_USAGE, "a raw output has no place for a backing file's name");
@@ -118,7 +126,7 @@ static int check_target(const struct job *j, struct err *e)
 
 static int read_options(struct job *j, struct err *e)
 {
-	unsigned keys = !strcmp(out_format, "raw") ? IMG_KEYS_RAW : IMG_KEYS_QCOW2;
+	unsigned keys = !strcmp(j->format, "raw") ? IMG_KEYS_RAW : IMG_KEYS_QCOW2;
 	uint64_t n;
 
 	if (img_opts_parse(&settings, keys, &j->o, e) < 0)
@@ -147,13 +155,31 @@ static int check_apart(const struct job *j, struct err *e)
 	return 0;
 }
 
+/* What an output's options say of its format is what -O is elsewhere. */
+static int name_target(struct job *j, const char *given, struct err *e)
+{
+	if ((no_create ? img_name_as(given, target_options ? out_format : j->format, target_options, &j->name, e) :
+			img_name_new(given, &j->name, e)) < 0)
+		return e->code;
+	if (target_options && !j->name->format)
+		return err_set(e, ERR_USAGE, "%s: the output's options do not say its format (driver=...)", given);
+	if (target_options)
+		j->format = j->name->format;
+	j->name->format = j->format;
+	j->path = j->name->path;
+	return 0;
+}
+
 static int open_sources(struct job *j, int n, char **argv, struct err *e)
 {
 	unsigned flags = share ? QCOW2_SHARE : 0;
 
-	for (; n--; argv++, j->n_from++)
-		if (image_open_chain(*argv, format, flags, &j->from[j->n_from], e) < 0)
+	for (; n--; argv++, j->n_from++) {
+		auto_name struct image_name *name = NULL;
+
+		if (img_name(*argv, format, &name, e) < 0 || img_open_chain(name, flags, &j->from[j->n_from], e) < 0)
 			return e->code;
+	}
 	if (img_snap_find(j->from[0], snapshot, &j->snap, &j->size, e) < 0)
 		return e->code;
 	j->size = copy_size(j->from, j->n_from, j->snap);
@@ -164,19 +190,19 @@ static int open_sources(struct job *j, int n, char **argv, struct err *e)
 
 static int open_base(struct job *j, struct err *e)
 {
-	auto_free char *full = j->c.backing ? image_backing_path(j->path, j->c.backing) : NULL;
+	auto_name struct image_name *n = NULL;
 
 	if (!j->c.backing)
 		return 0;
-	if (!full)
-		return err_nomem(e, "convert an image");
-	return image_open_chain(full, j->c.backing_fmt, share ? QCOW2_SHARE : 0, &j->below, e) < 0 ?
+	if (img_name_below(j->path, j->c.backing, j->c.backing_fmt, &n, e) < 0)
+		return e->code;
+	return img_open_chain(n, share ? QCOW2_SHARE : 0, &j->below, e) < 0 ?
 		err_at(e, "cannot open the backing file") : 0;
 }
 
 static int open_target(struct job *j, struct err *e)
 {
-	if (img_unsaved(j->path, e) < 0 || image_open_chain(j->path, out_format, 0, &j->to, e) < 0 || image_reopen_rw(j->to, e) < 0)
+	if (img_unsaved(j->path, e) < 0 || img_open_to_change(j->name, &j->to, e) < 0 || image_reopen_rw(j->to, e) < 0)
 		return e->code;
 	return j->to->size >= j->size ? 0 : err_set(e, -ERANGE, "it is smaller (%llu bytes) than what is to be copied (%llu)",
 		(unsigned long long)j->to->size, (unsigned long long)j->size);
@@ -223,7 +249,7 @@ static int convert(struct job *j, struct err *e)
 
 	j->c.size = j->size;
 	j->c.whole = true;
-	if (!no_create && img_create_file(j->path, out_format, &j->o, &j->c, true, e) < 0)
+	if (!no_create && img_create_file(j->path, j->format, &j->o, &j->c, NULL, e) < 0)
 		return e->code;
 	img_progress_begin(progressing && !quiet);
 	rc = fill_target(j, e);
@@ -236,14 +262,16 @@ static int convert(struct job *j, struct err *e)
 
 static int run(int argc, char **argv, struct err *e)
 {
-	auto_job struct job j = { .snap = -1 };
-	int n = argc - 1, rc = read_options(&j, e);
+	auto_job struct job j = { .snap = -1, .format = out_format ? out_format : "raw" };
+	int n = argc - 1, rc;
 
+	if (argc && target_options && no_create && name_target(&j, argv[n], e) < 0)
+		return e->code;
+	rc = read_options(&j, e);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	if (check_usage(&j, n, e) < 0 || check_target(&j, e) < 0)
+	if (check_usage(&j, n, e) < 0 || check_target(&j, e) < 0 || (!j.name && name_target(&j, argv[n], e) < 0))
 		return e->code;
-	j.path = argv[n];
 	if (open_sources(&j, n, argv, e) < 0 || (bitmaps && img_check_bitmaps(j.from[0], skip_broken, e) < 0) || open_base(&j, e) < 0 ||
 		check_apart(&j, e) < 0)
 		return e->code;

@@ -21,6 +21,7 @@ static const struct opt opts[] = {
 	{ 'u', "unsafe", NULL, "do not look at the backing file", OPT_FLAG(&unsafe) },
 	{ 'o', "options", "KEY=VALUE,...", "how to make it; -o help lists them", OPT_LIST(&settings) },
 	OPT_QUIET(quiet),
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -91,15 +92,15 @@ static int create_files(const char *path, const char *fmt, const struct qcow2_cr
 }
 
 int img_create_file(const char *path, const char *fmt, const struct img_opts *o, const struct qcow2_create *c,
-	bool silent, struct err *e)
+	const char *shown, struct err *e)
 {
 	bool old = file_exists(path), old_data = !c->data_file || file_exists(c->data_file);
 	struct qcow2_create whole = *c;
 
 	if (img_unsaved(path, e) < 0)
 		return e->code;
-	if (!silent)
-		print_formatting(path, fmt, o, c);
+	if (shown)
+		print_formatting(shown, fmt, o, c);
 	whole.size = (c->size + 511) & ~511ull;
 	if (create_files(path, fmt, &whole, e) >= 0)
 		return 0;
@@ -137,19 +138,14 @@ static int refuse_unknown_format(const char *path, const char *size, const char 
 static int look_at_backing(const char *path, const char *size, const char *fmt, struct qcow2_create *c, bool sized, struct err *e)
 {
 	auto_image struct image *img = NULL;
-	auto_free char *full = NULL;
+	auto_name struct image_name *n = NULL;
 
 	if (!strcmp(c->backing, path))
 		return err_set(e, ERR_USAGE, "%s: the new image would be its own backing file", path);
 	if (unsafe)
 		return c->backing_fmt ? 0 : refuse_unknown_format(path, size, fmt, "FMT", e);
-	full = image_backing_path(path, c->backing);
-	if (!full)
-		return err_nomem(e, "create an image");
-	if (image_is_remote(full))
-		return err_set(e, -EOPNOTSUPP, "%s: backing file '%s' is not a local file", path, full);
 	/* Its size is all that is asked for: whoever uses it may go on. */
-	if (image_open(full, c->backing_fmt, QCOW2_SHARE, &img, e) < 0)
+	if (img_name_below(path, c->backing, c->backing_fmt, &n, e) < 0 || img_open(n, QCOW2_SHARE, &img, e) < 0)
 		return err_at(e, "%s: could not open the backing image", path);
 	if (!c->backing_fmt)
 		return refuse_unknown_format(path, size, fmt, img->format, e);
@@ -158,14 +154,12 @@ static int look_at_backing(const char *path, const char *size, const char *fmt, 
 	return 0;
 }
 
-static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow2_create *c, struct err *e)
+static int prepare(const char *fmt, char **argv, const char *path, struct img_opts *o, struct qcow2_create *c, struct err *e)
 {
 	bool raw = !strcmp(fmt, "raw"), sized = argv[1] || o->v[IMG_SIZE];
 
 	if (raw && (backing || backing_fmt))
 		return err_set(e, ERR_USAGE, "%s: backing file not supported for file format 'raw'", argv[0]);
-	if (image_is_remote(argv[0]))
-		return err_set(e, ERR_USAGE, "%s: not a local file; './%s' is one", argv[0], argv[0]);
 	if (argv[1] && o->v[IMG_SIZE])
 		return err_set(e, ERR_USAGE, "%s: the image size must be specified only once", argv[0]);
 	if (img_opts_set(o, IMG_BACKING_FILE, backing, e) < 0 || img_opts_set(o, IMG_BACKING_FMT, backing_fmt, e) < 0 ||
@@ -176,7 +170,7 @@ static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow
 		return err_set(e, ERR_USAGE, "%s: expected backing file name, got empty string", argv[0]);
 	if (img_opts_create(o, c, e) < 0)
 		return err_at(e, "%s", argv[0]);
-	if (c->backing && look_at_backing(argv[0], argv[1], fmt, c, sized, e) < 0)
+	if (c->backing && look_at_backing(path, argv[1], fmt, c, sized, e) < 0)
 		return e->code;
 	if (!sized && (!c->backing || unsafe))
 		return err_set(e, ERR_USAGE, "%s: image creation needs a size parameter", argv[0]);
@@ -186,6 +180,7 @@ static int prepare(const char *fmt, char **argv, struct img_opts *o, struct qcow
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_opts struct img_opts o = { 0 };
+	auto_name struct image_name *name = NULL;
 	const char *fmt = format ? format : "raw";
 	struct qcow2_create c;
 	unsigned keys = !strcmp(fmt, "raw") ? IMG_KEYS_RAW : IMG_KEYS_QCOW2;
@@ -198,9 +193,9 @@ static int run(int argc, char **argv, struct err *e)
 		return 0;
 	if (!argc)
 		return err_set(e, ERR_USAGE, "expecting image file name");
-	if (prepare(fmt, argv, &o, &c, e) < 0)
+	if (img_name_new(argv[0], &name, e) < 0 || prepare(fmt, argv, name->path, &o, &c, e) < 0)
 		return e->code;
-	return img_create_file(argv[0], fmt, &o, &c, quiet, e);
+	return img_create_file(name->path, fmt, &o, &c, quiet ? NULL : argv[0], e);
 }
 
 const struct cmd cmd_img_create = { "create", "[-f FMT] [-b FILE -F FMT] [-o KEY=VALUE,...] FILE [SIZE]", NULL,

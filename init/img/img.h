@@ -12,6 +12,8 @@
 /* Taken for the sake of scripts: nothing here takes long enough for progress, and all is flushed. */
 #define OPT_PROGRESS(var) { 'p', "progress", NULL, "taken, and shows nothing", OPT_FLAG(&(var)) }
 #define OPT_BAR(var)   { 'p', "progress", NULL, "show how far it is", OPT_FLAG(&(var)) }
+#define OPT_NODE      { 0, "image-opts", NULL, "FILE is a node's options: driver=qcow2,file.filename=FILE", OPT_FLAG(&img_naming.options) }
+#define OPT_OBJECT    { 0, "object", "TYPE,...", "refused: there is nothing here that an object is for", OPT_STR(&img_naming.object) }
 #define OPT_CACHE(var)    { 't', "cache", "MODE", "taken: what is written is flushed in any case", OPT_STR(&(var)) }
 
 /* ---- util.c ---- */
@@ -37,8 +39,39 @@ int img_snap_find(const struct image *img, const char *which, int *snap, uint64_
 /* -EBUSY: a VM with a managed save needs @path as it is. Asked before any change. */
 int img_unsaved(const char *path, struct err *e) MUST_CHECK;
 
+/* ---- name.c: what an image is called on the command line, and opening it ---- */
+
+/* What the options that all commands share have said. */
+extern struct img_naming {
+	bool options;       /* --image-opts */
+	const char *object; /* --object; refused by img_name() */
+} img_naming;
+
+/* -EOPNOTSUPP if an --object was given: for who calls no img_name(). */
+int img_no_object(struct err *e) MUST_CHECK;
+
+/*
+ * Read @given as a name, or as options with --image-opts. @format: of -f, goes before what the name says; NULL: none.
+ * @out: image_name_free(). The second is for who has a switch of its own.
+ */
+int img_name(const char *given, const char *format, struct image_name **out, struct err *e) MUST_CHECK;
+int img_name_as(const char *given, const char *format, bool options, struct image_name **out, struct err *e) MUST_CHECK;
+
+/* The name of an image that is to be made. */
+int img_name_new(const char *given, struct image_name **out, struct err *e) MUST_CHECK;
+
+/* The name @backing, of format @format or NULL, as the image at @path records it. */
+int img_name_below(const char *path, const char *backing, const char *format, struct image_name **out, struct err *e) MUST_CHECK;
+
+/* image_open() and image_open_chain() by such a name. */
+int img_open(const struct image_name *n, unsigned flags, struct image **out, struct err *e) MUST_CHECK;
+int img_open_chain(const struct image_name *n, unsigned flags, struct image **out, struct err *e) MUST_CHECK;
+
+/* A chain of which one image is to be changed, which the name does not forbid. img_unsaved() is the caller's. */
+int img_open_to_change(const struct image_name *n, struct image **out, struct err *e) MUST_CHECK;
+
 /* Open one image for a change. Raw images pass only if @raw. */
-int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e) MUST_CHECK;
+int img_open_rw(const struct image_name *n, bool raw, struct image **out, struct err *e) MUST_CHECK;
 
 /* How long work is to be done, for the functions of qcow2/image/chain.h. Ends with img_progress_end(). */
 struct chain_job img_job(bool progress);
@@ -99,8 +132,8 @@ int img_resize(struct image *img, uint64_t size, bool smaller, enum qcow2_preall
 
 /* ---- create.c ---- */
 
-/* Make @path of @format; prints "Formatting ..." unless @quiet. The size is in @c, whatever @o says. */
+/* Make @path of @format; prints "Formatting 'SHOWN' ..." unless @shown is NULL. The size is in @c, whatever @o says. */
 int img_create_file(const char *path, const char *format, const struct img_opts *o, const struct qcow2_create *c,
-	bool quiet, struct err *e) MUST_CHECK;
+	const char *shown, struct err *e) MUST_CHECK;
 
 #endif

@@ -18,6 +18,8 @@ static const struct opt opts[] = {
 	OPT_OUTPUT(output),
 	{ 0, "backing-chain", NULL, "its backing files too", OPT_FLAG(&chain) },
 	OPT_SHARE(share),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -234,15 +236,16 @@ static int put_json(struct json_out *w, const struct image *img, const struct qc
 	return 0;
 }
 
-static int open_images(const char *path, struct image **top, struct err *e)
+/* Each as the one above records it, whatever the name says: as qemu-img. */
+static int open_images(const struct image_name *n, struct image **top, struct err *e)
 {
 	unsigned flags = QCOW2_FOREIGN | (share ? QCOW2_SHARE : 0);
 	struct image *next;
 
-	if (image_open(path, format, flags, top, e) < 0)
+	if (img_open(n, flags, top, e) < 0)
 		return e->code;
 	for (struct image *img = *top; chain && img; img = next) {
-		if (image_open_backing(img, flags, &next, e) < 0)
+		if (image_open_backing(img, flags | QCOW2_NAMES, &next, e) < 0)
 			return e->code;
 		if (next && image_check_loop(*top, next, e) < 0) {
 			image_close(next);
@@ -256,13 +259,14 @@ static int open_images(const char *path, struct image **top, struct err *e)
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *top = NULL;
+	auto_name struct image_name *name = NULL;
 	auto_buf struct buf b = { 0 };
 	struct qcow2_info info = { 0 };
 	struct json_out w;
 	bool json;
 
 	(void)argc;
-	if (cmd_output_json(output, &json, e) < 0 || open_images(argv[0], &top, e) < 0)
+	if (cmd_output_json(output, &json, e) < 0 || img_name(argv[0], format, &name, e) < 0 || open_images(name, &top, e) < 0)
 		return e->code;
 	json_out_init(&w, &b, true);
 	if (json && chain)

@@ -13,6 +13,8 @@ static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	OPT_OUTPUT(output),
 	OPT_SHARE(share),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -75,13 +77,14 @@ static int map(struct image *img, uint64_t at, uint64_t end, bool json, struct e
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	uint64_t from = 0, len = UINT64_MAX, end;
 	bool json;
 
 	(void)argc;
 	if (cmd_output_json(output, &json, e) < 0 || (start && img_size(start, &from, e) < 0) ||
 		(length && img_size(length, &len, e) < 0) ||
-		image_open_chain(argv[0], format, share ? QCOW2_SHARE : 0, &img, e) < 0)
+		img_name(argv[0], format, &name, e) < 0 || img_open_chain(name, share ? QCOW2_SHARE : 0, &img, e) < 0)
 		return e->code;
 	end = __builtin_add_overflow(from, len, &end) || end > img->size ? img->size : end;
 	if (json)

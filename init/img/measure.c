@@ -19,6 +19,8 @@ static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	OPT_OUTPUT(output),
 	OPT_SHARE(share),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -123,6 +125,7 @@ static int run(int argc, char **argv, struct err *e)
 {
 	auto_opts struct img_opts o = { 0 };
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	bool raw = !strcmp(out_format, "raw"), json;
 	struct qcow2_create c;
 	struct result r = { 0 };
@@ -135,8 +138,8 @@ static int run(int argc, char **argv, struct err *e)
 		return err_set(e, ERR_USAGE, "unknown file format '%s': qcow2 and raw are known", out_format);
 	if (argc && size)
 		return err_set(e, ERR_USAGE, "--size N cannot be used together with a filename");
-	if (!argc && (format || snapshot))
-		return err_set(e, ERR_USAGE, "-f and -l require a filename argument");
+	if (!argc && (format || snapshot || img_naming.options))
+		return err_set(e, ERR_USAGE, "--image-opts, -f and -l require a filename argument");
 	if (!argc && !size)
 		return err_set(e, ERR_USAGE, "either --size N or one filename must be specified");
 	if (img_opts_parse(&settings, raw ? IMG_KEYS_RAW : IMG_KEYS_QCOW2, &o, e) < 0)
@@ -145,7 +148,9 @@ static int run(int argc, char **argv, struct err *e)
 		return 0;
 	if (img_opts_create(&o, &c, e) < 0 || (size && img_size(size, &len, e) < 0))
 		return e->code;
-	if (argc && (image_open_chain(argv[0], format, share ? QCOW2_SHARE : 0, &img, e) < 0 ||
+	if (!argc && img_no_object(e) < 0)
+		return e->code;
+	if (argc && (img_name(argv[0], format, &name, e) < 0 || img_open_chain(name, share ? QCOW2_SHARE : 0, &img, e) < 0 ||
 			img_snap_find(img, snapshot, &snap, &len, e) < 0))
 		return e->code;
 	if (raw)

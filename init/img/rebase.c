@@ -16,34 +16,37 @@ static const struct opt opts[] = {
 	OPT_BAR(progressing),
 	OPT_CACHE(cache),
 	{ 'T', "source-cache", "MODE", "taken, and means nothing here", OPT_STR(&source_cache) },
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
-static int record(const char *path, const char *to, struct err *e)
+static int record(const struct image_name *n, const char *to, struct err *e)
 {
 	auto_image struct image *img = NULL;
-	auto_free char *file = to ? image_backing_path(path, to) : NULL;
+	auto_free char *file = to ? image_backing_path(n->path, to) : NULL;
 
 	/* QEMU takes this, and never comes to an end when it opens the chain. */
-	if (file && !strcmp(file, path))
-		return err_set(e, ERR_USAGE, "%s: the image would be its own backing file", path);
-	if (img_open_rw(path, format, false, &img, e) < 0)
+	if (file && !strcmp(file, n->path))
+		return err_set(e, ERR_USAGE, "%s: the image would be its own backing file", n->path);
+	if (img_open_rw(n, false, &img, e) < 0)
 		return e->code;
 	return qcow2_set_backing(img->q, to, to ? backing_fmt : NULL, e) < 0 ?
 		err_at(e, "could not change the backing file to '%s'", to ? to : "") : 0;
 }
 
 /* Both chains have to be there, to copy what differs. */
-static int copy(const char *path, const char *to, struct err *e)
+static int copy(const struct image_name *n, const char *to, struct err *e)
 {
 	auto_image struct image *img = NULL, *below = NULL;
-	auto_free char *file = to ? image_backing_path(path, to) : NULL;
+	auto_name struct image_name *base = NULL;
 	struct chain_job job = img_job(progressing && !quiet);
 
-	if (to && !file)
-		return err_nomem(e, "rebase an image");
-	if (img_unsaved(path, e) < 0 || image_open_chain(path, format, 0, &img, e) < 0 || (to && image_open_chain(file, backing_fmt, 0, &below, e) < 0) ||
-		image_reopen_rw(img, e) < 0 || chain_rebase(img, below, to, to ? backing_fmt : NULL, &job, e) < 0)
+	if (img_unsaved(n->path, e) < 0 || img_open_to_change(n, &img, e) < 0)
+		return e->code;
+	if (to && (img_name_below(n->path, to, backing_fmt, &base, e) < 0 || img_open_chain(base, 0, &below, e) < 0))
+		return e->code;
+	if (image_reopen_rw(img, e) < 0 || chain_rebase(img, below, to, to ? backing_fmt : NULL, &job, e) < 0)
 		return e->code;
 	img_progress_end();
 	return 0;
@@ -52,6 +55,7 @@ static int copy(const char *path, const char *to, struct err *e)
 static int run(int argc, char **argv, struct err *e)
 {
 	const char *to = backing && *backing ? backing : NULL;
+	auto_name struct image_name *name = NULL;
 
 	(void)argc;
 	if (backing_fmt && strcmp(backing_fmt, "qcow2") && strcmp(backing_fmt, "raw"))
@@ -61,7 +65,9 @@ static int run(int argc, char **argv, struct err *e)
 		return err_set(e, ERR_USAGE, "must specify backing file (-b) or use unsafe mode (-u)");
 	if (to && !backing_fmt)
 		return err_set(e, ERR_USAGE, "could not change the backing file to '%s': backing format must be specified (-F)", to);
-	return unsafe ? record(argv[0], to, e) : copy(argv[0], to, e);
+	if (img_name(argv[0], format, &name, e) < 0)
+		return e->code;
+	return unsafe ? record(name, to, e) : copy(name, to, e);
 }
 
 const struct cmd cmd_img_rebase = { "rebase", "[-u] -b FILE [-F FMT] FILE", NULL, "give an image another backing file", NULL, opts,

@@ -13,6 +13,8 @@ static const struct opt opts[] = {
 	{ 0, "preallocation", "MODE", "off, metadata, falloc or full: for what is added", OPT_STR(&prealloc) },
 	{ 0, "shrink", NULL, "allow a smaller size; what is beyond it is lost", OPT_FLAG(&shrink) },
 	OPT_QUIET(quiet),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -39,7 +41,7 @@ static int backing_size(struct image *img, uint64_t *size, struct err *e)
 	auto_image struct image *below = NULL;
 
 	*size = 0;
-	if (image_open_backing(img, 0, &below, e) < 0)
+	if (image_open_backing(img, QCOW2_NAMES, &below, e) < 0)
 		return err_at(e, "cannot grow over a backing file that cannot be read");
 	if (below)
 		*size = below->size;
@@ -84,17 +86,18 @@ int img_resize(struct image *img, uint64_t size, bool smaller, enum qcow2_preall
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	enum qcow2_prealloc how;
 	uint64_t size;
 
 	(void)argc;
-	if (img_prealloc(prealloc, &how, e) < 0 || img_open_rw(argv[0], format, true, &img, e) < 0 ||
+	if (img_prealloc(prealloc, &how, e) < 0 || img_name(argv[0], format, &name, e) < 0 || img_open_rw(name, true, &img, e) < 0 ||
 		new_size(argv[1], img->size, &size, e) < 0)
 		return e->code;
 	if (size <= img->size && how != QCOW2_PREALLOC_OFF)
 		return err_set(e, ERR_USAGE, "preallocation can only be used for growing images");
 	if (size < img->size && !shrink) {
-		err_set(e, ERR_USAGE, "%s: shrinking deletes all data beyond the image's new end", argv[0]);
+		err_set(e, ERR_USAGE, "%s: shrinking deletes all data beyond the image's new end", name->path);
 		return err_hint(e, "use --shrink if that is meant");
 	}
 	if (img_resize(img, size, shrink, how, e) < 0)

@@ -16,6 +16,8 @@ static const struct opt opts[] = {
 	OPT_FORMAT(format),
 	OPT_SHARE(share),
 	OPT_QUIET(quiet),
+	OPT_NODE,
+	OPT_OBJECT,
 	{ 0 }
 };
 
@@ -56,6 +58,7 @@ static int change(struct qcow2 *q, struct err *e)
 static int run(int argc, char **argv, struct err *e)
 {
 	auto_image struct image *img = NULL;
+	auto_name struct image_name *name = NULL;
 	bool write;
 
 	(void)argc;
@@ -67,9 +70,11 @@ static int run(int argc, char **argv, struct err *e)
 		return err_set(e, ERR_USAGE, "cannot mix '-l', '-a', '-c', '-d'");
 	if (write && share)
 		return err_set(e, ERR_USAGE, "-U only goes with -l: an image in use is not changed");
+	if (img_name(argv[0], format, &name, e) < 0)
+		return e->code;
 	if (write)
-		return img_open_rw(argv[0], format, false, &img, e) < 0 ? e->code : change(img->q, e);
-	if (image_open(argv[0], format, share ? QCOW2_SHARE : 0, &img, e) < 0)
+		return img_open_rw(name, false, &img, e) < 0 ? e->code : change(img->q, e);
+	if (img_open(name, share ? QCOW2_SHARE : 0, &img, e) < 0)
 		return e->code;
 	if (img->q)
 		img_print_snaps(img->q);

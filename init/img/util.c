@@ -129,17 +129,6 @@ int img_unsaved(const char *path, struct err *e)
 	return host_get(&host, e) < 0 ? e->code : fermata_image_unsaved(host, path, e);
 }
 
-int img_open_rw(const char *path, const char *format, bool raw, struct image **out, struct err *e)
-{
-	if (img_unsaved(path, e) < 0 || image_open(path, format, QCOW2_RW, out, e) < 0)
-		return e->code;
-	if ((*out)->q || raw)
-		return 0;
-	image_close(*out);
-	*out = NULL;
-	return err_set(e, -EOPNOTSUPP, "%s: raw images do not support this operation", path);
-}
-
 /* "snapshot.id=1,snapshot.name=k1": both have to fit when both are given. */
 static int find_by_both(const struct qcow2 *q, const char *which)
 {

@@ -86,11 +86,16 @@ static const char *after_file(const char *name)
 	return str_starts(name, "file:") ? name + 5 : name;
 }
 
-bool image_is_remote(const char *name)
+/* A backing file that is recorded as a node. What that says of further nodes has no place in a chain of images. */
+static int open_node(const struct image *img, const char *name, const char *format, unsigned flags, struct image **out, struct err *e)
 {
-	size_t n = strcspn(name, ":/");
+	auto_name struct image_name *n = NULL;
 
-	return n && name[n] == ':' && after_file(name) == name;
+	if (image_name_read(name, &n, e) < 0)
+		return err_at(e, "%s: its backing file", img->path);
+	if (n->alone)
+		return err_set(e, -EOPNOTSUPP, "%s: its backing file is recorded as %s: what is below that it has to record itself", img->path, name);
+	return image_open(n->path, format ? format : n->format, flags, out, e);
 }
 
 char *image_backing_path(const char *image, const char *backing)
@@ -117,10 +122,14 @@ int image_open_backing(const struct image *img, unsigned flags, struct image **o
 	path = image_backing_path(img->path, info.backing);
 	if (!path)
 		return q_nomem(e);
-	if (image_is_remote(path))
+	if ((flags & QCOW2_NAMES) && str_starts(path, "json:")) {
+		if (open_node(img, path, info.backing_fmt, flags & QCOW2_SHARE, &below, e) < 0)
+			return e->code;
+	} else if (image_is_remote(path)) {
 		return err_set(e, -EOPNOTSUPP, "%s: its backing file '%s' is not a local file", img->path, path);
-	if (image_open(after_file(path), info.backing_fmt, flags & QCOW2_SHARE, &below, e) < 0)
+	} else if (image_open(after_file(path), info.backing_fmt, flags & QCOW2_SHARE, &below, e) < 0) {
 		return e->code;
+	}
 	if (below->probed && below->q && (below->q->backing || below->q->data_file)) {
 		err_set(e, -EACCES, "%s: the format of its backing file %s is not recorded, and that names files itself",
 			img->path, path);
@@ -203,7 +212,7 @@ int image_open_chain(const char *path, const char *format, unsigned flags, struc
 
 	if (image_open(path, format, flags, &top, e) < 0 || open_data(top, flags, e) < 0)
 		return e->code;
-	for (struct image *img = top; img; img = next) {
+	for (struct image *img = flags & QCOW2_ALONE ? NULL : top; img; img = next) {
 		if (image_open_backing(img, flags, &next, e) < 0)
 			return e->code;
 		if (next && (image_check_loop(top, next, e) < 0 || open_data(next, flags, e) < 0)) {

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include "qcow2/image/name.h"
 #include "qcow2/qcow2.h"
 
 struct image {
@@ -75,9 +76,6 @@ static inline void image_closep(struct image **img)
 	image_close(*img);
 }
 #define auto_image __attribute__((cleanup(image_closep)))
-
-/* Is @name a "protocol:..." of QEMU's rather than a file? */
-bool image_is_remote(const char *name);
 
 /* The path that @image's backing name stands for. Caller frees; NULL: no memory. */
 char *image_backing_path(const char *image, const char *backing);

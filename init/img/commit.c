@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include "init/img/img.h"
+#include "lib/file.h"
+#include "lib/own.h"
 
 static const char *format, *base_name, *cache, *rate;
 static bool keep, quiet, progressing;
@@ -20,12 +22,22 @@ static const struct opt opts[] = {
 	{ 0 }
 };
 
-/* The image below @top that @name means: as the chain names it, or the same file. */
+static bool is_recorded(const struct image *above, const char *name)
+{
+	auto_free char *path = image_backing_path(above->path, name);
+
+	return path && (!strcmp(path, above->backing->path) || same_file(path, above->backing->path));
+}
+
+/* The image below @top that @name means: as the one above it names it, from its folder; then the same file. */
 static struct image *find(struct image *top, const char *name)
 {
 	struct stat want, st;
 	bool there = !stat(name, &want);
 
+	for (struct image *i = top; i->backing; i = i->backing)
+		if (is_recorded(i, name))
+			return i->backing;
 	for (struct image *i = top->backing; i; i = i->backing)
 		if (!strcmp(i->path, name) || (there && !fstat(dev_fd(i->dev), &st) && st.st_dev == want.st_dev && st.st_ino == want.st_ino))
 			return i;

@@ -2,7 +2,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "init/img/img.h"
 #include "lib/buf.h"
@@ -37,6 +41,15 @@ static void print_value(const char *name, const char *v)
 	}
 }
 
+static void print_size(const char *name, const char *v)
+{
+	uint64_t n;
+	struct err e;
+
+	if (v && img_size(v, &n, &e) >= 0)
+		printf(" %s=%" PRIu64, name, n);
+}
+
 /* In the order that qemu-img has. */
 static void print_formatting(const char *path, const char *fmt, const struct img_opts *o, const struct qcow2_create *c)
 {
@@ -52,7 +65,9 @@ static void print_formatting(const char *path, const char *fmt, const struct img
 		print_value("compression_type", o->v[IMG_COMPRESSION] ? o->v[IMG_COMPRESSION] : "zlib");
 	printf(" size=%" PRIu64, c->size);
 	if (!qcow2) {
+		print_value("nocow", o->v[IMG_NOCOW]);
 		print_value("preallocation", o->v[IMG_PREALLOC]);
+		print_size("extent_size_hint", o->v[IMG_EXTENT_HINT]);
 		putchar('\n');
 		return;
 	}
@@ -62,7 +77,10 @@ static void print_formatting(const char *path, const char *fmt, const struct img
 	print_value("data_file", o->v[IMG_DATA_FILE]);
 	print_value("data_file_raw", o->v[IMG_DATA_FILE_RAW]);
 	print_value("lazy_refcounts", o->v[IMG_LAZY] ? o->v[IMG_LAZY] : "off");
-	printf(" refcount_bits=%u\n", c->refcount_bits);
+	printf(" refcount_bits=%u", c->refcount_bits);
+	print_value("nocow", o->v[IMG_NOCOW]);
+	print_size("extent_size_hint", o->v[IMG_EXTENT_HINT]);
+	putchar('\n');
 }
 
 /* The data file is made anew: neither the image nor its backing file may be lost by that. */
@@ -91,6 +109,38 @@ static int create_files(const char *path, const char *fmt, const struct qcow2_cr
 	return data_file_alone(path, c, e) < 0 ? e->code : qcow2_create(path, c, e);
 }
 
+/*
+ * What the file system is to know of a file before it has content: nocow and extent_size_hint. Both are wishes: one that knows
+ * of neither makes the same file.
+ */
+static int tell_file_system(const char *path, const struct img_opts *o, struct err *e)
+{
+	struct fsxattr x;
+	uint64_t hint = 0;
+	bool nocow = false;
+	int flags;
+	auto_fd int fd = -1;
+
+	if (img_opts_bool(o, IMG_NOCOW, false, &nocow, e) < 0 || img_opts_num(o, IMG_EXTENT_HINT, 0, &hint, e) < 0)
+		return e->code;
+	if (!nocow && !hint)
+		return 0;
+	/* Only of what is new: a file that is there may be somebody's, and its extents are as they are. */
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errno == EEXIST ? 0 : err_sys(e, errno, "cannot create %s", path);
+	if (nocow && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+		flags |= FS_NOCOW_FL;
+		nocow = ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
+	}
+	if (hint && hint <= UINT32_MAX && ioctl(fd, FS_IOC_FSGETXATTR, &x) == 0) {
+		x.fsx_xflags |= FS_XFLAG_EXTSIZE;
+		x.fsx_extsize = (uint32_t)hint;
+		hint = ioctl(fd, FS_IOC_FSSETXATTR, &x) == 0 ? hint : 0;
+	}
+	return 0;
+}
+
 int img_create_file(const char *path, const char *fmt, const struct img_opts *o, const struct qcow2_create *c,
 	const char *shown, struct err *e)
 {
@@ -102,7 +152,7 @@ int img_create_file(const char *path, const char *fmt, const struct img_opts *o,
 	if (shown)
 		print_formatting(shown, fmt, o, c);
 	whole.size = (c->size + 511) & ~511ull;
-	if (create_files(path, fmt, &whole, e) >= 0)
+	if (tell_file_system(path, o, e) >= 0 && create_files(path, fmt, &whole, e) >= 0)
 		return 0;
 	if (!old)
 		unlink(path);

@@ -1,6 +1,7 @@
 /* The names of images on a command line, and opening what they name. */
 #include "init/img/img.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/own.h"
@@ -102,10 +103,43 @@ int img_open_to_change(const struct image_name *n, struct image **out, struct er
 	return check_use(n, true, e) < 0 ? e->code : img_open_chain(n, 0, out, e);
 }
 
+static void finding(void *ctx, const char *line)
+{
+	(void)ctx;
+	fprintf(stderr, "%s\n", line);
+}
+
+/* An image that was not closed has refcounts that lag behind: whoever is to change it mends them first, as QEMU does. */
+static int mend(const struct image_name *n, struct err *e)
+{
+	auto_image struct image *img = NULL;
+	struct qcow2_check c = { 0 };
+
+	if (img_open(n, QCOW2_RW | QCOW2_CHECK, &img, e) < 0 || qcow2_check(img->q, QCOW2_FIX_LEAKS | QCOW2_FIX_ERRORS, finding, NULL, &c, e) < 0)
+		return e->code;
+	return !c.check_errors && !c.corruptions ? 0 : err_set(e, -EUCLEAN, "%s was not closed, and cannot be repaired", n->path);
+}
+
+/* One that is marked corrupt as well is for who asks for a repair. */
+static bool is_dirty(const struct image *img)
+{
+	struct qcow2_info i;
+
+	if (!img->q)
+		return false;
+	qcow2_get_info(img->q, &i);
+	return (i.incompat & QCOW2_INCOMPAT_DIRTY) && !(i.incompat & QCOW2_INCOMPAT_CORRUPT);
+}
+
 int img_open_rw(const struct image_name *n, bool raw, struct image **out, struct err *e)
 {
 	if (img_unsaved(n->path, e) < 0 || img_open(n, QCOW2_RW, out, e) < 0)
 		return e->code;
+	if (is_dirty(*out)) {
+		image_close(take_ptr(out));
+		if (mend(n, e) < 0 || img_open(n, QCOW2_RW, out, e) < 0)
+			return e->code;
+	}
 	if ((*out)->q || raw)
 		return 0;
 	image_close(*out);

@@ -18,7 +18,9 @@ static const struct {
 	[IMG_DATA_FILE] = { "data_file", "str", "File name of an external data file" },
 	[IMG_DATA_FILE_RAW] = { "data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image" },
 	[IMG_EXTENDED_L2] = { "extended_l2", "bool (on/off)", "Extended L2 tables" },
+	[IMG_EXTENT_HINT] = { "extent_size_hint", "size", "Extent size hint for the image file, 0 to disable" },
 	[IMG_LAZY] = { "lazy_refcounts", "bool (on/off)", "Postpone refcount updates" },
+	[IMG_NOCOW] = { "nocow", "bool (on/off)", "Write in place where the file system (btrfs) copies" },
 	[IMG_PREALLOC] = { "preallocation", "str", "Preallocation mode (allowed values: off, metadata, falloc, full)" },
 	[IMG_REFCOUNT_BITS] = { "refcount_bits", "num", "Width of a reference count entry in bits" },
 	[IMG_SIZE] = { "size", "size", "Virtual disk size" },
@@ -46,16 +48,33 @@ bool img_opts_told(const struct img_opts *o, const char *title, unsigned keys)
 	return true;
 }
 
+/* A key is missing at the front, or behind a comma at the end. */
+static bool is_list(const char *s)
+{
+	size_t len = strlen(s), commas = 0;
+
+	while (commas < len && s[len - 1 - commas] == ',')
+		commas++;
+	return *s && *s != ',' && commas % 2 == 0;
+}
+
+/* Asked for help nothing else is looked at. */
+static bool asks_help(const char *s)
+{
+	for (size_t n; *s; s += n + (s[n] == ',')) {
+		n = strcspn(s, ",");
+		if ((n == 4 && !strncmp(s, "help", n)) || (n == 1 && *s == '?'))
+			return true;
+	}
+	return false;
+}
+
 static int set_key(struct img_opts *o, unsigned keys, const char *word, struct err *e)
 {
 	const char *eq = strchr(word, '='), *best = NULL;
 	size_t len = eq ? (size_t)(eq - word) : strlen(word);
 	unsigned near = 4;
 
-	if (!strcmp(word, "help") || !strcmp(word, "?")) {
-		o->help = true;
-		return 0;
-	}
 	for (unsigned i = 0; i < IMG_N_KEYS; i++) {
 		char key[32];
 		unsigned d;
@@ -81,6 +100,11 @@ static int set_key(struct img_opts *o, unsigned keys, const char *word, struct e
 int img_opts_parse(const struct cmd_list *from, unsigned keys, struct img_opts *o, struct err *e)
 {
 	for (size_t i = 0; i < from->n; i++) {
+		if (!is_list(from->v[i]))
+			return err_set(e, ERR_USAGE, "'%s' is not a list KEY=VALUE,...: a key is missing", from->v[i]);
+		o->help |= asks_help(from->v[i]);
+	}
+	for (size_t i = 0; i < from->n && !o->help; i++) {
 		auto_free char *word = malloc(strlen(from->v[i]) + 1);
 		size_t n = 0;
 
@@ -156,7 +180,8 @@ int img_compat(const char *s, unsigned *version, struct err *e)
 int img_opts_create(const struct img_opts *o, struct qcow2_create *c, struct err *e)
 {
 	const char *packed = o->v[IMG_COMPRESSION];
-	uint64_t cluster, bits;
+	uint64_t cluster, bits, hint;
+	bool nocow;
 
 	*c = (struct qcow2_create){
 		.version = 3,
@@ -171,6 +196,8 @@ int img_opts_create(const struct img_opts *o, struct qcow2_create *c, struct err
 		img_opts_num(o, IMG_REFCOUNT_BITS, 16, &bits, e) < 0 ||
 		img_opts_bool(o, IMG_LAZY, false, &c->lazy_refcounts, e) < 0 ||
 		img_opts_bool(o, IMG_EXTENDED_L2, false, &c->ext_l2, e) < 0 ||
+		img_opts_bool(o, IMG_NOCOW, false, &nocow, e) < 0 ||
+		img_opts_num(o, IMG_EXTENT_HINT, 0, &hint, e) < 0 ||
 		img_opts_bool(o, IMG_DATA_FILE_RAW, false, &c->data_file_raw, e) < 0)
 		return e->code;
 	if (cluster < 512 || cluster > 2 << 20 || cluster & (cluster - 1))

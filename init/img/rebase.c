@@ -6,12 +6,13 @@
 #include "lib/own.h"
 
 static const char *format, *backing, *backing_fmt, *cache, *source_cache;
-static bool unsafe, quiet, progressing;
+static bool unsafe, share, quiet, progressing;
 static const struct opt opts[] = {
 	{ 'u', "unsafe", NULL, "only record the name: the content is the same, you say", OPT_FLAG(&unsafe) },
 	{ 'b', "backing", "FILE", "the new backing file; \"\": none", OPT_STR(&backing) },
 	{ 'F', "backing-format", "FMT", "its format", OPT_STR(&backing_fmt) },
 	OPT_FORMAT(format),
+	{ 'U', "force-share", NULL, "taken: an image in use is not changed all the same", OPT_FLAG(&share) },
 	OPT_QUIET(quiet),
 	OPT_BAR(progressing),
 	OPT_CACHE(cache),
@@ -52,14 +53,26 @@ static int copy(const struct image_name *n, const char *to, struct err *e)
 	return 0;
 }
 
+/* A format, or a driver, that an image may record for its backing file, whoever reads that. */
+static bool is_named(const char *fmt)
+{
+	static const char *const names[] = { "qcow2", "raw", "file", "host_device", "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed",
+		"vdi", "vhdx", "vmdk", "vpc", "vvfat", "nbd", "nvme", "null-aio", "null-co", "host_cdrom" };
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (!strcmp(fmt, names[i]))
+			return true;
+	return false;
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
 	const char *to = backing && *backing ? backing : NULL;
 	auto_name struct image_name *name = NULL;
 
 	(void)argc;
-	if (backing_fmt && strcmp(backing_fmt, "qcow2") && strcmp(backing_fmt, "raw"))
-		return err_set(e, ERR_USAGE, "invalid format name '%s': qcow2 and raw are known", backing_fmt);
+	if (backing_fmt && !(unsafe ? is_named(backing_fmt) : !strcmp(backing_fmt, "qcow2") || !strcmp(backing_fmt, "raw")))
+		return err_set(e, ERR_USAGE, "invalid format name '%s': qcow2 and raw are known%s", backing_fmt, unsafe ? ", and some that only QEMU reads" : "");
 	/* Nothing given is not the empty name, which copies the whole chain into the image. */
 	if (!backing && !unsafe)
 		return err_set(e, ERR_USAGE, "must specify backing file (-b) or use unsafe mode (-u)");

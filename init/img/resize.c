@@ -5,6 +5,7 @@
 #include "init/img/img.h"
 #include "lib/own.h"
 #include "qcow2/image/raw.h"
+#include "qcow2/image/writer.h"
 
 static const char *format, *prealloc = "off";
 static bool shrink, quiet;
@@ -66,6 +67,41 @@ static int resize_with_data(struct image *img, uint64_t size, bool smaller, uint
 	return size < img->size ? raw_resize(data->dev, size, true, QCOW2_PREALLOC_OFF, e) : 0;
 }
 
+/*
+ * The cluster in which the disk ends has to be the image's own before the disk grows, or the backing file would show behind the
+ * old end: its part of the disk is written as it reads, and what is behind it as zeros.
+ */
+static int own_tail(struct image *img, struct err *e)
+{
+	auto_image struct image *below = NULL;
+	auto_writer struct writer *w = NULL;
+	auto_free uint8_t *buf = NULL;
+	struct qcow2_info i;
+	struct qcow2_run run;
+	uint64_t from;
+
+	qcow2_get_info(img->q, &i);
+	from = img->size & ~((1ull << i.cluster_bits) - 1);
+	if (from == img->size || (i.incompat & (QCOW2_INCOMPAT_EXT_L2 | QCOW2_INCOMPAT_DATA_FILE)))
+		return 0;
+	if (qcow2_map(img->q, -1, from, &run, e) < 0)
+		return err_at(e, "%s", img->path);
+	if (run.kind != QCOW2_HOLE)
+		return 0;
+	if (image_open_backing(img, QCOW2_NAMES, &below, e) < 0)
+		return err_at(e, "cannot grow over a backing file that cannot be read");
+	if (!below || below->size <= img->size)
+		return 0;
+	image_close(take_ptr(&below));
+	buf = malloc((size_t)(img->size - from));
+	if (!buf)
+		return err_nomem(e, "resize an image");
+	if (image_open_below(img, QCOW2_NAMES, e) < 0)
+		return e->code;
+	return image_read(img, -1, from, buf, (size_t)(img->size - from), e) < 0 || writer_open(img, img->backing->size, &w, e) < 0 ||
+		writer_data(w, from, buf, (size_t)(img->size - from), e) < 0 || writer_commit(w, e) < 0 ? e->code : 0;
+}
+
 int img_resize(struct image *img, uint64_t size, bool smaller, enum qcow2_prealloc how, struct err *e)
 {
 	struct qcow2_info i;
@@ -76,7 +112,7 @@ int img_resize(struct image *img, uint64_t size, bool smaller, enum qcow2_preall
 	if (size % 512)
 		return err_set(e, ERR_USAGE, "the new size must be a multiple of 512");
 	qcow2_get_info(img->q, &i);
-	if (size > img->size && backing_size(img, &hide, e) < 0)
+	if (size > img->size && (backing_size(img, &hide, e) < 0 || (hide && own_tail(img, e) < 0)))
 		return e->code;
 	if (i.data_file)
 		return resize_with_data(img, size, smaller, hide, how, e);

@@ -205,12 +205,11 @@ static int open_data(struct image *img, unsigned flags, struct err *e)
 	return 0;
 }
 
-int image_open_chain(const char *path, const char *format, unsigned flags, struct image **out, struct err *e)
+int image_open_below(struct image *top, unsigned flags, struct err *e)
 {
-	auto_image struct image *top = NULL;
 	struct image *next = NULL;
 
-	if (image_open(path, format, flags, &top, e) < 0 || open_data(top, flags, e) < 0)
+	if (open_data(top, flags, e) < 0)
 		return e->code;
 	for (struct image *img = flags & QCOW2_ALONE ? NULL : top; img; img = next) {
 		if (image_open_backing(img, flags, &next, e) < 0)
@@ -221,6 +220,15 @@ int image_open_chain(const char *path, const char *format, unsigned flags, struc
 		}
 		img->backing = next;
 	}
+	return 0;
+}
+
+int image_open_chain(const char *path, const char *format, unsigned flags, struct image **out, struct err *e)
+{
+	auto_image struct image *top = NULL;
+
+	if (image_open(path, format, flags, &top, e) < 0 || image_open_below(top, flags, e) < 0)
+		return e->code;
 	*out = take_ptr(&top);
 	return 0;
 }

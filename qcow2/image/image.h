@@ -57,6 +57,9 @@ int image_open_chain(const char *path, const char *format, unsigned flags, struc
  */
 int image_open_backing(const struct image *img, unsigned flags, struct image **out, struct err *e) MUST_CHECK;
 
+/* What is missing of the chain below an image that image_open() has opened, and its data. */
+int image_open_below(struct image *img, unsigned flags, struct err *e) MUST_CHECK;
+
 /* Are these the same file? */
 bool image_same(const struct image *a, const struct image *b);
 

@@ -224,3 +224,102 @@ prepare() {
 	both bitmap --add v2.qcow2 x
 	alike a.qcow2 b.qcow2 v2.qcow2
 }
+
+@test "resize: inside a cluster, over a longer backing file" {
+	local o
+	for o in '' compat=0.10 cluster_size=4k lazy_refcounts=on; do
+		rm -f q/* f/*
+		(cd q
+		qemu-img create -q -f qcow2 a.qcow2 1M
+		qemu-io -c 'write -P 5 0 1M' a.qcow2 >/dev/null
+		qemu-img create -q -f qcow2 ${o:+-o $o} -b a.qcow2 -F qcow2 s.qcow2 253k
+		qemu-img create -q -f qcow2 ${o:+-o $o} -b s.qcow2 -F qcow2 t.qcow2 129k
+		qemu-io -c 'write -P 6 128k 1k' t.qcow2 >/dev/null)
+		copies a.qcow2 s.qcow2 t.qcow2
+		[ "$o" != compat=0.10 ] || { both resize -q t.qcow2 192k; alike t.qcow2; continue; }
+		both resize -q t.qcow2 512k
+		alike t.qcow2
+		both resize -q s.qcow2 512k
+		alike s.qcow2
+		(cd f && qemu-io -r -c 'read -P 5 0 253k' -c 'read -P 0 253k 259k' s.qcow2 | grep -c '^read' | grep -qx 2)
+	done
+}
+
+@test "amend: an image that was not closed is mended first" {
+	local c
+	(cd q
+	qemu-img create -q -f qcow2 -o lazy_refcounts=on d.qcow2 1M
+	qemu-io -c 'write -P 1 0 128k' d.qcow2 >/dev/null
+	# Dirty, and a cluster whose refcount was not written yet.
+	printf '\001' | dd of=d.qcow2 bs=1 seek=79 conv=notrunc status=none
+	printf '\0\0' | dd of=d.qcow2 bs=1 seek=$((0x20000 + 10)) conv=notrunc status=none)
+	for c in 'amend -o compat=0.10' 'resize' 'snapshot -c s' 'bitmap --add'; do
+		cp q/d.qcow2 q/e.qcow2
+		copies e.qcow2
+		case $c in resize) set -- resize e.qcow2 2M ;; bitmap*) set -- $c e.qcow2 b ;; *) set -- $c e.qcow2 ;; esac
+		both "$@"
+		alike e.qcow2
+	done
+	# One that is marked corrupt too is not touched.
+	cp q/d.qcow2 f/d.qcow2
+	printf '\003' | dd of=f/d.qcow2 bs=1 seek=79 conv=notrunc status=none
+	cp f/d.qcow2 before
+	refused 1 "d.qcow2" img resize f/d.qcow2 2M
+	cmp before f/d.qcow2
+}
+
+@test "amend, create, convert: -o is a list, and help in it is help" {
+	(cd q && qemu-img create -q -f qcow2 a.qcow2 1M)
+	copies a.qcow2
+	local o c
+	for o in ,size=1M size=1M, '' , ,,size=1M size=1M,,lazy_refcounts=on help, ,help; do
+		both create -q -f qcow2 -o "$o" n.qcow2 1M
+		both amend -f qcow2 -o "$o" a.qcow2
+		both convert -O qcow2 -o "$o" a.qcow2 c.qcow2
+		both measure -O qcow2 -o "$o" --size 1M
+	done
+	[ "$(ls f)" = "$(ls q)" ]
+	for c in 'create -f qcow2 -o a=b,help' 'amend -f qcow2 -o cluster_size=4k,help' 'convert -O qcow2 -o bogus -o help' 'create -f raw -o help'; do
+		img $c | grep -q '^  size=<size>'
+		qemu-img $c | grep -q '^  size=<size>'
+	done
+}
+
+@test "create: nocow and extent_size_hint are wishes" {
+	both create -f qcow2 -o nocow=on n.qcow2 1M
+	both create -f qcow2 -o extent_size_hint=1M e.qcow2 1M
+	both create -f raw -o nocow=on,extent_size_hint=1M n.raw 1M
+	both create -f raw -o preallocation=full,nocow=off p.raw 1M
+	both convert -f raw -O qcow2 -o nocow=on p.raw c.qcow2
+	both create -f qcow2 -o nocow=maybe x.qcow2 1M
+	both create -f qcow2 -o extent_size_hint=bad x.qcow2 1M
+	alike n.qcow2 e.qcow2 n.raw p.raw c.qcow2
+	[ ! -e f/x.qcow2 ]
+	[ "$(stat -c %a f/n.qcow2)" = 600 ]
+}
+
+@test "rebase: -u takes formats that only QEMU reads, -U is taken" {
+	prepare
+	both rebase -u -b /dev/x -F host_device b.qcow2
+	both rebase -u -b x.vmdk -F vmdk b.qcow2
+	diff <(cd q && facts b.qcow2) <(cd f && facts b.qcow2)
+	both rebase -u -b x -F bogus b.qcow2
+	both rebase -U -u -b a.qcow2 -F qcow2 b.qcow2
+	both rebase -U -b r.raw -F raw b.qcow2
+	alike b.qcow2
+	refused 1 "invalid format name 'vmdk'" img rebase -b x.vmdk -F vmdk f/b.qcow2
+}
+
+@test "commit: -b is a name on record, from the folder of the image that records it" {
+	(mkdir q/sub f/sub && cd q
+	qemu-img create -q -f qcow2 sub/b.qcow2 1M
+	qemu-img create -q -f qcow2 -b b.qcow2 -F qcow2 sub/m.qcow2
+	qemu-img create -q -f qcow2 -b m.qcow2 -F qcow2 sub/t.qcow2
+	qemu-io -c 'write -P 3 64k 64k' sub/t.qcow2 >/dev/null
+	cp sub/b.qcow2 .)
+	copies b.qcow2 sub/b.qcow2 sub/m.qcow2 sub/t.qcow2
+	both commit -q -b m.qcow2 sub/t.qcow2
+	both commit -q -b b.qcow2 sub/t.qcow2
+	both commit -q -b x.qcow2 sub/t.qcow2
+	alike b.qcow2 sub/b.qcow2 sub/m.qcow2 sub/t.qcow2
+}

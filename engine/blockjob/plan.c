@@ -58,6 +58,8 @@ int plan_commit(struct fermata_vm *vm, const struct fermata_block *b, struct blo
 	p->base = b->shallow && p->top ? p->top - 1 : 0;
 	if (b->base && layer_pick(vm, &p->chain, b->base, &p->base, e) < 0)
 		return e->code;
+	if (!p->top)
+		return err_set(e, -EINVAL, "%s has no backing file", p->chain.layers[0].file);
 	if (p->base >= p->top)
 		return err_set(e, -EINVAL, "%s is not backed by %s", p->chain.layers[p->top].file, p->chain.layers[p->base].file);
 	if (p->top < active)

@@ -68,6 +68,27 @@ static bool is_spare_name(const struct record *r, const char *file)
 	return true;
 }
 
+/* An image that no disk has any more: it is kept for the snapshots inside it, and goes with the last of them. */
+static bool kept_for_tags(const struct fermata_vm *vm, const char *file)
+{
+	for (size_t i = 0; i < vm->def->n_disks; i++)
+		if (str_eq(fermata_vm_disk_file(vm, i), file))
+			return false;
+	for (size_t i = 0; i < vm->rec->n_snaps; i++)
+		for (size_t j = 0; j < vm->rec->snaps[i]->n_disks; j++)
+			if (!vm->rec->snaps[i]->disks[j].external && str_eq(vm->rec->snaps[i]->disks[j].file, file))
+				return true;
+	return false;
+}
+
+static bool nothing_to_do(const struct fermata_vm *vm)
+{
+	for (size_t i = 0; i < vm->rec->n_trash; i++)
+		if (!kept_for_tags(vm, vm->rec->trash[i]))
+			return false;
+	return true;
+}
+
 /* What the pending operation opens if it has to be done again. */
 static void pending_needs(struct file_set *s, const struct record *r)
 {
@@ -97,18 +118,18 @@ void trash_empty(struct fermata_vm *vm)
 	size_t left = 0, n_gone = 0, n = r->n_trash;
 	struct err why;
 
-	if (r->n_trash) {
-		file_set_add_needs(&needed, vm->def, r);
-		others_need(&needed, vm);
-		pending_needs(&later, r);
-	}
+	if (nothing_to_do(vm))
+		return;
+	file_set_add_needs(&needed, vm->def, r);
+	others_need(&needed, vm);
+	pending_needs(&later, r);
 	/* Somebody's definition or record cannot be read: they stay on the list until it can. */
-	if (needed.all || !n || !gone)
+	if (needed.all || !gone)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		char *file = r->trash[i];
 
-		if (file_set_has(&later, file)) {
+		if (file_set_has(&later, file) || kept_for_tags(vm, file)) {
 			r->trash[left++] = file;
 		} else if (file_set_has(&needed, file) && !is_spare_name(r, file)) {
 			free(file);

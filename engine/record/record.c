@@ -219,6 +219,19 @@ int record_trash(struct record *r, const char *file, struct err *e)
 	return add_string(&r->trash, &r->n_trash, file, e);
 }
 
+void record_keep(struct record *r, const char *file)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < r->n_trash; i++) {
+		if (strcmp(r->trash[i], file))
+			r->trash[left++] = r->trash[i];
+		else
+			free(r->trash[i]);
+	}
+	r->n_trash = left;
+}
+
 int job_image(struct record_job *j, const char *file, struct err *e)
 {
 	return add_string(&j->images, &j->n_images, file, e);

@@ -224,6 +224,9 @@ void job_free(struct record_job *j);
 /* Put a copy of @file on the list of what is to be removed, and of what stays in no chain. */
 int record_trash(struct record *r, const char *file, struct err *e) MUST_CHECK;
 
+/* Take @file off that list again. */
+void record_keep(struct record *r, const char *file);
+
 /* ---- stay.c ---- */
 
 /* @file stays in @disk's chain, though no snapshot froze it any more; once, however often it is said. */

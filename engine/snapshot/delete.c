@@ -16,8 +16,12 @@
 #include "lib/err.h"
 #include "lib/file.h"
 
+/* Its tags stay where they are, and so do the images that no disk has any more. */
 static int forget(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
+	for (size_t j = 0; j < s->n_disks; j++)
+		if (!s->disks[j].external)
+			record_keep(vm->rec, s->disks[j].file);
 	snap_free(record_take(vm->rec, s->id));
 	return record_save(vm->rec, e);
 }

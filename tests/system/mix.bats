@@ -253,6 +253,48 @@ back_and_forth() {
 	holds "$(active v)" 2 0 1M
 }
 
+@test "deletion: an overlay that only a snapshot inside it still needed goes with that, and stays with --metadata" {
+	local left how
+	for how in off running metadata; do
+		fermata snapshot-create-as v monday --disk-only
+		fermata snapshot-create-as v noon --disk-only --diskspec vda,snapshot=internal
+		left=$(active v)
+		fermata snapshot-revert v monday
+		# Whatever is done in between
+		fermata snapshot-list v >/dev/null
+		[ -f "$left" ]
+		[ $how != running ] || fermata start v --paused
+		if [ $how = running ]; then
+			fails 1 "shut the VM down" snapshot-delete v noon
+			fermata destroy v
+		fi
+		if [ $how = metadata ]; then
+			fermata snapshot-delete v noon --metadata
+			fermata domstate v
+			[ -f "$left" ]
+			qemu-img snapshot -l "$left" | grep -q noon
+			return
+		fi
+		fermata snapshot-delete v noon
+		[ ! -e "$left" ]
+		fermata snapshot-delete v monday
+		[ "$(ls)" = v.qcow2 ]
+	done
+}
+
+@test "deletion: an overlay that was left is a disk's again after the way back to a snapshot inside it" {
+	local left
+	fermata snapshot-create-as v monday --disk-only
+	fermata snapshot-create-as v noon --disk-only --diskspec vda,snapshot=internal
+	left=$(active v)
+	fermata snapshot-revert v monday
+	fermata snapshot-revert v noon
+	[ "$(active v)" = "$left" ]
+	fermata snapshot-delete v noon
+	[ -f "$left" ]
+	all_in_chain
+}
+
 @test "revert: an image that something is backed by is refused by name, and --copy gives the snapshot one of its own" {
 	fill v.qcow2 1 0 1M
 	fermata snapshot-create-as v int

@@ -38,6 +38,8 @@ teardown() { root_end; }
 	witness_vm w 2 raw=vda
 	fails 1 "is not running" blockcopy w vda "$FERMATA_ROOT/images/copy"
 	vm_start w
+	fails 1 "has no backing file" blockcommit w vda --pivot
+	fails 1 "has no backing file" blockpull w vda
 	fails 1 "has no backing file" blockpull w vda
 	fails 1 "no disk 'vdx'" blockpull w vdx
 	fails 2 "need --wait" blockpull w vda --verbose

@@ -60,11 +60,16 @@ static void say_all(struct fermata_vm *vm)
 /* An overlay that the guest has written to is the disk; any other goes. */
 static int settle_overlay(struct fermata_vm *vm, const struct fermata_snap_disk *d, bool may_be_used, struct err *e)
 {
+	uint64_t mark = vm->rec->pending.mark;
 	struct err why;
 	bool data = true;
 
 	if (!d->external || !d->overlay[0] || !file_exists(d->overlay))
 		return 0;
+	if (mark && !d->reused && !made_image(d->overlay, mark)) {
+		made_stays(vm, d->overlay);
+		return 0;
+	}
 	if (overlay_holds_data(d->overlay, &data, &why) < 0) {
 		vm_notice(vm, "%s: %s stays: %s", d->disk, d->overlay, why.msg);
 		return 0;
@@ -100,7 +105,8 @@ static int settle(struct fermata_vm *vm, struct err *e)
 	if (p->op == PENDING_CREATE)
 		vm->rec->next_id = s->id + 1;
 	for (size_t i = 0; p->op == PENDING_IMPORT && i < s->n_disks; i++)
-		if ((s->disks[i].overlay[0] && overlay_remove(s->disks[i].overlay, &why) < 0) || overlay_remove(s->disks[i].file, &why) < 0)
+		if ((s->disks[i].overlay[0] && made_remove_image(vm, s->disks[i].overlay, p->mark, &why) < 0) ||
+			made_remove_image(vm, s->disks[i].file, p->mark, &why) < 0)
 			vm_notice(vm, "%s", why.msg);
 	if (CONFIG_MEMORY && (p->op == PENDING_CREATE || p->op == PENDING_IMPORT) && s->memory && s->memory[0])
 		checkpoint_drop(vm, s);

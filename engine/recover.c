@@ -64,7 +64,7 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 			vm_notice(vm, "snapshot-create-as '%s' was cut off: its disks' part stays, as a disk snapshot: %s", name, e->msg);
 			return 0;
 		}
-	} else if (whole ? flush_made(s, e) < 0 || create_finish(vm, e) < 0 : create_undo(vm, e) < 0) {
+	} else if (whole ? (!vm_alive(vm) && made_overlays(vm, s, e) < 0) || flush_made(s, e) < 0 || create_finish(vm, e) < 0 : create_undo(vm, e) < 0) {
 		return e->code;
 	}
 	if (degraded)

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/buf.h"
@@ -114,6 +115,22 @@ int file_flush(const char *path, struct err *e)
 int file_place(const char *tmp, const char *path, struct err *e)
 {
 	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : file_flush_name(path, e);
+}
+
+int file_place_new(const char *tmp, const char *path, struct err *e)
+{
+	/* By the system call: not every libc has a function for it. */
+	if (syscall(SYS_renameat2, AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	/* A file system that cannot do that has links, or neither. */
+	if (errno == EINVAL || errno == ENOSYS) {
+		if (link(tmp, path) == 0)
+			return unlink(tmp) < 0 ? err_sys(e, errno, "cannot remove %s", tmp) : 0;
+		if ((errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS) &&
+			(access(path, F_OK) == 0 ? (errno = EEXIST, -1) : rename(tmp, path)) == 0)
+			return 0;
+	}
+	return err_sys(e, errno, "cannot create %s", path);
 }
 
 static int write_flushed(const char *path, const void *data, size_t n, mode_t mode, struct err *e)

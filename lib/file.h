@@ -40,6 +40,9 @@ int file_flush(const char *path, struct err *e) MUST_CHECK;
 /* Rename @tmp, which is flushed already, to @path, and make that durable. */
 int file_place(const char *tmp, const char *path, struct err *e) MUST_CHECK;
 
+/* The same where nothing may be replaced: -EEXIST if @path is there. Its name is not durable yet. */
+int file_place_new(const char *tmp, const char *path, struct err *e) MUST_CHECK;
+
 /* Make @path and what is missing above it, with @mode. Existing folders are left as they are. */
 int dir_make(const char *path, mode_t mode, struct err *e) MUST_CHECK;
 

@@ -221,12 +221,16 @@ int prealloc_area(struct qcow2 *q, uint64_t off, uint64_t n, enum qcow2_prealloc
 static int write_header(struct qcow2 *q, const struct qcow2_create *o, struct err *e)
 {
 	struct head hd = { .h = q->h, .backing = o->backing };
-	struct qext ext[2];
+	struct qext ext[3];
+	uint8_t mark[8];
 
 	if (o->backing_fmt)
 		ext[hd.n_ext++] = (struct qext){ EXT_BACKING_FMT, (uint32_t)strlen(o->backing_fmt), (const uint8_t *)o->backing_fmt };
 	if (o->data_file)
 		ext[hd.n_ext++] = (struct qext){ EXT_DATA_FILE, (uint32_t)strlen(o->data_file), (const uint8_t *)o->data_file };
+	put_be64(mark, o->mark);
+	if (o->mark)
+		ext[hd.n_ext++] = (struct qext){ EXT_MARK, sizeof mark, mark };
 	hd.ext = ext;
 	hd.features = true;
 	return head_create(q, &hd, e);

@@ -46,6 +46,7 @@
 #define EXT_BITMAPS     0x23852875u
 #define EXT_CRYPTO      0x0537be77u
 #define EXT_DATA_FILE   0x44415441u
+#define EXT_MARK        0x66726d61u /* ours: who made the image, 64 bits */
 
 /* "L1 table entry", "L2 table entry", "Extended L2 Entries" */
 #define OFLAG_COPIED     (1ull << 63)

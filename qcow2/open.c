@@ -132,6 +132,8 @@ static unsigned count_bitmaps(const struct qcow2 *q)
 
 void qcow2_get_info(const struct qcow2 *q, struct qcow2_info *out)
 {
+	const struct qext *mark = ext_find(q, EXT_MARK);
+
 	*out = (struct qcow2_info){
 		.version = q->h.version,
 		.cluster_bits = q->h.cluster_bits,
@@ -148,5 +150,6 @@ void qcow2_get_info(const struct qcow2 *q, struct qcow2_info *out)
 		.data_file = q->data_file,
 		.n_snaps = q->h.n_snaps,
 		.n_bitmaps = count_bitmaps(q),
+		.mark = mark && mark->len == 8 ? get_be64(mark->data) : 0,
 	};
 }

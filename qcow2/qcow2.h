@@ -85,6 +85,7 @@ struct qcow2_info {
 	const char *data_file;   /* NULL: none recorded */
 	unsigned n_snaps;
 	unsigned n_bitmaps;      /* 0 too when the extension is not consistent */
+	uint64_t mark;           /* of qcow2_create(); 0: none */
 };
 
 /* Filled afresh at each call; strings are borrowed until the next change or close. */
@@ -231,6 +232,7 @@ struct qcow2_create {
 	enum qcow2_prealloc prealloc;
 	const char *backing, *backing_fmt; /* recorded as they are, not opened */
 	const char *data_file;  /* recorded, not made: dev_open() and dev_truncate() it before */
+	uint64_t mark;          /* what made it is known by, in an extension that all programs carry on; 0: nothing */
 };
 
 /*

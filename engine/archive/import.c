@@ -338,7 +338,9 @@ static int take_disk(struct job *j, const char *file, uint64_t size, struct err 
 	auto_qcow2 struct qcow2 *q = NULL;
 	struct qcow2_fill *f;
 
-	if (image_new(j->vm, file, &(struct qcow2_create){ .size = size, .cluster_bits = 16 }, false, e) < 0 ||
+	struct qcow2_create c = { .size = size, .cluster_bits = 16, .mark = j->vm->rec->pending.mark };
+
+	if (image_new(j->vm, file, &c, false, e) < 0 ||
 		qcow2_open(file, QCOW2_RW, &q, e) < 0 || qcow2_fill_begin(q, &f, e) < 0)
 		return e->code;
 	if (fill(j, f, e) < 0)
@@ -348,20 +350,23 @@ static int take_disk(struct job *j, const char *file, uint64_t size, struct err 
 
 static int take_file(struct job *j, const char *file, uint64_t size, struct err *e)
 {
+	auto_free char *tmp = made_tmp(file, j->vm->rec->pending.mark);
 	struct dev *d = NULL;
 	const uint8_t *p;
 	uint64_t at;
 	size_t n;
 	int rc;
 
-	if (image_new(j->vm, file, &(struct qcow2_create){ .size = size }, true, e) < 0 || dev_open(file, O_WRONLY, &d, e) < 0)
+	if (!tmp)
+		return err_nomem(e, "import a snapshot");
+	if (image_new(j->vm, tmp, &(struct qcow2_create){ .size = size }, true, e) < 0 || dev_open(tmp, O_WRONLY, &d, e) < 0)
 		return e->code;
 	while ((rc = get(j, &at, &p, &n, e)) == 0 && n && (rc = dev_write(d, at, p, n, e)) == 0)
 		;
-	if (rc == 0)
-		rc = dev_flush(d, e);
+	if (rc == 0 && (rc = made_stamp(j->vm, dev_fd(d), tmp, e)) == 0 && fsync(dev_fd(d)) < 0)
+		rc = err_sys(e, errno, "cannot flush %s", tmp);
 	dev_close(d);
-	return rc < 0 ? rc : file_flush_name(file, e);
+	return rc < 0 || file_place_new(tmp, file, e) < 0 ? e->code : file_flush_name(file, e);
 }
 
 /* Whether snapshot @s has the very memory that @o has, whole, in a file that the same QEMU could open. */
@@ -433,7 +438,7 @@ static int take_memory(struct job *j, const struct fermata_snap *s, struct err *
 	uint64_t at;
 	size_t n;
 
-	if (mem_out_open(s->memory, false, false, &o, e) < 0)
+	if (mem_out_open(s->memory, false, false, j->vm->rec->pending.mark, &o, e) < 0)
 		return e->code;
 	do {
 		if (get(j, &at, &p, &n, e) < 0 || mem_out_add(&o, p, n, e) < 0)
@@ -473,7 +478,7 @@ static int take_all(struct job *j, const struct fermata_snap *s, struct err *e)
 		return e->code;
 	/* Nothing that was read is used before all of it has shown to be whole. */
 	for (size_t i = 0; i < s->n_disks; i++)
-		if (s->disks[i].overlay[0] && overlay_make(j->vm, s->disks[i].overlay, s->disks[i].file, false, e) < 0)
+		if (s->disks[i].overlay[0] && overlay_make(j->vm, s->disks[i].overlay, s->disks[i].file, false, j->vm->rec->pending.mark, e) < 0)
 			return err_at(e, "%s", s->disks[i].disk);
 	return 0;
 }
@@ -483,11 +488,13 @@ static int take_all(struct job *j, const struct fermata_snap *s, struct err *e)
 int import_undo(struct fermata_vm *vm, struct err *e)
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
+	uint64_t mark = vm->rec->pending.mark;
 
 	for (size_t i = 0; i < s->n_disks; i++)
-		if ((s->disks[i].overlay[0] && overlay_remove(s->disks[i].overlay, e) < 0) || overlay_remove(s->disks[i].file, e) < 0)
+		if ((s->disks[i].overlay[0] && made_remove_image(vm, s->disks[i].overlay, mark, e) < 0) ||
+			made_remove_image(vm, s->disks[i].file, mark, e) < 0)
 			return err_at(e, "%s", s->disks[i].disk);
-	if (s->nvram && overlay_remove(s->nvram, e) < 0)
+	if (s->nvram && made_remove_file(vm, s->nvram, e) < 0)
 		return e->code;
 	if (s->memory && s->memory[0])
 		checkpoint_drop(vm, s);

@@ -66,6 +66,12 @@ int revert_ext_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e
 	return 0;
 }
 
+/* What the overlays of @s are known by: they are a standby's, or the pending revert's. */
+static uint64_t mark_of(const struct fermata_vm *vm, const struct fermata_snap *s)
+{
+	return s == vm->rec->standby ? vm->rec->standby_mark : vm->rec->pending.mark;
+}
+
 /* Nothing was ever written to the new overlays: made anew each time, which makes this fit to be repeated. */
 int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
@@ -74,7 +80,7 @@ int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct 
 
 		if (!d->external)
 			continue;
-		if (overlay_remove(d->overlay, e) < 0 || overlay_make(vm, d->overlay, d->file, d->raw, e) < 0)
+		if (made_remove_image(vm, d->overlay, mark_of(vm, s), e) < 0 || overlay_make(vm, d->overlay, d->file, d->raw, mark_of(vm, s), e) < 0)
 			return err_at(e, "%s", d->disk);
 	}
 	return 0;
@@ -85,7 +91,7 @@ int revert_ext_undo(struct fermata_vm *vm, struct err *e)
 	const struct fermata_snap *s = vm->rec->pending.snap;
 
 	for (size_t j = 0; j < s->n_disks; j++)
-		if (s->disks[j].external && overlay_remove(s->disks[j].overlay, e) < 0)
+		if (s->disks[j].external && s->disks[j].overlay[0] && made_remove_image(vm, s->disks[j].overlay, mark_of(vm, s), e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
 	return pending_end(vm, e);
 }

@@ -103,6 +103,32 @@ void off_change_done(struct off_change *c);
 /* At once: let @file name @base. */
 int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e) MUST_CHECK;
 
+/* ---- made.c ---- */
+
+/* The name that a file has until it is whole, of the operation marked @mark alone. Caller frees; NULL: no memory. */
+char *made_tmp(const char *path, uint64_t mark);
+
+/*
+ * A file that has no place for a mark is known by its time, to the nanosecond: set it on @fd before the last flush, for the
+ * pending operation. Without one, nothing is done.
+ */
+int made_stamp(struct fermata_vm *vm, int fd, const char *path, struct err *e) MUST_CHECK;
+
+/* Whether @path was made by the pending operation, in the form that made_stamp() or image_new() gave it. */
+bool made_stamped(struct fermata_vm *vm, const char *path);
+bool made_image(const char *path, uint64_t mark);
+
+/*
+ * Undo @path, which the pending operation has on record: overlay_remove() if that operation has made it, and what it had under
+ * made_tmp(). What somebody else has put there stays, and the user hears of it. @mark 0: by name alone.
+ */
+int made_remove_image(struct fermata_vm *vm, const char *path, uint64_t mark, struct err *e) MUST_CHECK;
+int made_remove_file(struct fermata_vm *vm, const char *path, struct err *e) MUST_CHECK;
+void made_stays(struct fermata_vm *vm, const char *path);
+
+/* -EEXIST: an overlay of the pending operation's is not the one that it made. */
+int made_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+
 /* ---- overlay.c ---- */
 
 /* Bytes that a file takes on the host; 0 when it is not there. */
@@ -120,12 +146,12 @@ int name_in_file(const char *snapshot);
 
 /*
  * Make @path an empty overlay on @backing: size, cluster size and subclusters as there, mode 0600, owned by the VM's
- * user, durable. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would be left behind.
+ * user, durable. It is never seen without @mark. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would be left behind.
  */
-int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e) MUST_CHECK;
+int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, uint64_t mark, struct err *e) MUST_CHECK;
 
 /*
- * The same for all external disks of @s whose overlays are not there yet. What was made before one that fails stays.
+ * The same for all external disks of @s, which is pending, whose overlays are not there yet. What was made before one that fails stays.
  * @made: or NULL; called for each external disk (number @j of @s) as soon as its overlay can be opened. Its name is
  * durable only when this returns.
  */

@@ -13,6 +13,7 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/file.h"
+#include "lib/own.h"
 #include "qcow2/lock.h"
 
 #define NVRAM_MAX (64u << 20) /* bytes: more than any flash has */
@@ -28,13 +29,24 @@ int nvram_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 
 int nvram_keep(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
+	auto_free char *tmp = s->nvram ? made_tmp(s->nvram, vm->rec->pending.mark) : NULL;
 	auto_buf struct buf b = { 0 };
+	auto_fd int fd = -1;
 
 	if (!s->nvram)
 		return 0;
-	if (file_read(vm->def->nvram, NVRAM_MAX, &b, e) < 0 || file_replace(s->nvram, b.p, b.n, 0600, e) < 0)
+	if (!tmp)
+		return err_nomem(e, "keep the nvram");
+	if (file_read(vm->def->nvram, NVRAM_MAX, &b, e) < 0)
 		return err_at(e, "nvram");
-	return 0;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_sys(e, errno, "nvram: cannot create %s", tmp);
+	if (io_write_full(fd, b.p, b.n, tmp, e) < 0 || made_stamp(vm, fd, tmp, e) < 0)
+		return err_at(e, "nvram");
+	if (fsync(fd) < 0)
+		return err_sys(e, errno, "nvram: cannot flush %s", tmp);
+	return file_place_new(tmp, s->nvram, e) < 0 || file_flush_name(s->nvram, e) < 0 ? err_at(e, "nvram") : 0;
 }
 
 void nvram_compare(struct fermata_vm *vm, const struct fermata_snap *s)

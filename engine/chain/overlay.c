@@ -170,7 +170,7 @@ static int inherit(struct fermata_vm *vm, const char *backing, bool raw, struct 
 	return 0;
 }
 
-int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e)
+static int make_file(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e)
 {
 	auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
@@ -181,10 +181,28 @@ int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create
 	return give_to_user(vm, fd, path, e) < 0 || (!raw && qcow2_create(path, c, e) < 0) ? e->code : 0;
 }
 
-static int make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
-	bool backing_raw, bool raw, struct err *e)
+int image_new(struct fermata_vm *vm, const char *path, const struct qcow2_create *c, bool raw, struct err *e)
 {
-	struct qcow2_create c = { 0 };
+	auto_free char *tmp = made_tmp(path, c->mark);
+
+	if (raw || !c->mark)
+		return make_file(vm, path, c, raw, e);
+	if (!tmp)
+		return err_nomem(e, "make an image");
+	if (file_exists(path))
+		return err_sys(e, EEXIST, "cannot create %s", path);
+	/* Of a try that was cut off. */
+	unlink(tmp);
+	if (make_file(vm, tmp, c, false, e) == 0 && file_place_new(tmp, path, e) == 0)
+		return 0;
+	unlink(tmp);
+	return e->code;
+}
+
+static int make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
+	bool backing_raw, bool raw, uint64_t mark, struct err *e)
+{
+	struct qcow2_create c = { .mark = mark };
 	auto_free char *name = backing ? backing_name(backing) : NULL;
 
 	if (backing && !name)
@@ -201,12 +219,12 @@ static int make(struct fermata_vm *vm, const char *path, const char *like, bool 
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
 	bool backing_raw, bool raw, struct err *e)
 {
-	return make(vm, path, like, like_raw, backing, backing_raw, raw, e) < 0 ? e->code : file_flush_name(path, e);
+	return make(vm, path, like, like_raw, backing, backing_raw, raw, 0, e) < 0 ? e->code : file_flush_name(path, e);
 }
 
-int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, struct err *e)
+int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, uint64_t mark, struct err *e)
 {
-	return image_make(vm, path, backing, raw, backing, raw, false, e);
+	return make(vm, path, backing, raw, backing, raw, false, mark, e) < 0 ? e->code : file_flush_name(path, e);
 }
 
 bool in_one_folder(const char *a, const char *b)
@@ -225,7 +243,7 @@ int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_m
 			continue;
 		/* A folder is flushed once for all that is made in it. */
 		if (!d->reused && ((last && !in_one_folder(last, d->overlay) && file_flush_name(last, e) < 0) ||
-				make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, e) < 0))
+				make(vm, d->overlay, d->file, d->raw, d->file, d->raw, false, vm->rec->pending.mark, e) < 0))
 			return err_at(e, "%s", d->disk);
 		if (!d->reused)
 			last = d->overlay;

@@ -133,7 +133,7 @@ static int make(struct fermata_vm *vm, const struct fermata_snap *old, const str
 	if (!bytes || bytes > BYTES_MAX || bytes % MEM_CHUNK)
 		return err_set(e, -EUCLEAN, "%s is damaged: %llu bytes are no memory", in.path, (unsigned long long)bytes);
 	if (check_space(old, differing ? file_allocated(from.base) + from.stored : bytes < in.stream ? bytes : in.stream, e) < 0 ||
-		mem_out_open(s->memory, false, false, &mem, e) < 0 || ram_out_open(vm, s->ram, &ram, e) < 0)
+		mem_out_open(s->memory, false, false, 0, &mem, e) < 0 || ram_out_open(vm, s->ram, &ram, e) < 0)
 		return e->code;
 	return convert(vm, &in, differing ? &from : NULL, bytes, &ram, &devices, &mem.more, e) < 0 ||
 		ram_out_place(&ram, e) < 0 || mem_out_add(&mem, devices.p, devices.n, e) < 0 || manifest(&in, &ram, &text, e) < 0 ||

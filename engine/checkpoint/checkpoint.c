@@ -33,6 +33,8 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *f
 		return err_set(e, -EEXIST, "%s is there already", s->memory);
 	if (output_check(vm, s->memory, tmp, &kind, e) < 0)
 		return e->code;
+	if (file_exists(tmp))
+		return err_set(e, -EEXIST, "%s is there already", tmp);
 	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
 }
 
@@ -51,7 +53,7 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 		return e->code;
 	if (vm->way != FERMATA_STOPPED)
 		return live_take(vm, ds, s, e);
-	if (mem_out_open(s->memory, false, false, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
+	if (mem_out_open(s->memory, false, false, vm->rec->pending.mark, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
 		kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	/*

@@ -54,7 +54,7 @@ int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, st
 	from.own = open(live, O_RDONLY | O_CLOEXEC);
 	if (from.own < 0)
 		return err_sys(e, errno, "cannot open %s", live);
-	rc = mem_out_open(s->memory, false, false, &mem, e) < 0 || ram_out_open(vm, s->ram, &ram, e) < 0 ||
+	rc = mem_out_open(s->memory, false, false, vm->rec->pending.mark, &mem, e) < 0 || ram_out_open(vm, s->ram, &ram, e) < 0 ||
 		ram_save(vm, &from, NULL, &ram, &mem.more, e) < 0 ||
 		instant_place(vm, s, vm->rec->pending.run, &ram, &mem, &stream, e) < 0 ? e->code : 0;
 	close(from.own);

@@ -73,7 +73,7 @@ static int prepare(struct fermata_vm *vm, struct taking *t, struct err *e)
 {
 	const struct fermata_snap *s = t->s;
 
-	return mem_out_open(s->memory, false, false, &t->mem, e) < 0 || ram_out_open(vm, s->ram, &t->ram, e) < 0 ||
+	return mem_out_open(s->memory, false, false, vm->rec->pending.mark, &t->mem, e) < 0 || ram_out_open(vm, s->ram, &t->ram, e) < 0 ||
 		diskshot_prepare(vm, t->ds, s, e) < 0 || ram_open(vm, &t->from, e) < 0 || state_open(vm, &t->state, e) < 0 ?
 		e->code : 0;
 }
@@ -94,15 +94,6 @@ int instant_place(struct fermata_vm *vm, const struct fermata_snap *s, bool ran,
 
 	return ram_out_place(ram, e) < 0 || mem_out_add(mem, stream->p, stream->n, e) < 0 || memory_manifest(&m, &manifest, e) < 0 ||
 		mem_out_seal(mem, &manifest, e) < 0 || mem_out_place(mem, e) < 0 ? e->code : 0;
-}
-
-void instant_drop(const struct fermata_snap *s)
-{
-	auto_free char *part = mem_tmp(s->ram);
-
-	unlink(s->ram);
-	if (part)
-		unlink(part);
 }
 
 /* The guest runs again: no hurry. */

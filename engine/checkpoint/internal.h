@@ -46,9 +46,6 @@ int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fer
 int instant_place(struct fermata_vm *vm, const struct fermata_snap *s, bool ran, struct ram_out *ram, struct mem_out *mem,
 	const struct buf *stream, struct err *e) MUST_CHECK;
 
-/* Remove the file of the memory, as far as it came. */
-void instant_drop(const struct fermata_snap *s);
-
 /* @in into @second, which was started for it, and has mapped that. */
 int instant_load(struct fermata_vm *vm, struct instance *second, const struct fermata_snap *s, const struct mem_in *in, struct err *e)
 	MUST_CHECK;

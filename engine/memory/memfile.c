@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/chain/chain.h"
 #include "engine/memory/internal.h"
 #include "engine/memory/memory.h"
 #include "lib/buf.h"
@@ -16,11 +17,13 @@
 #include "lib/own.h"
 
 #define MAGIC   "FERMATAM"
+#define UNDONE  "FERMATAP" /* until it is sealed */
 #define VERSION 1
 #define AT_MANIFEST 12
 #define AT_STREAM   16
 #define AT_TAIL     24
 #define AT_MORE     32
+#define AT_MARK     40
 #define AT_SUM      (MEM_PAGE - 8)
 #define MANIFEST_MAX (1u << 20)
 #define MANIFEST_NODES 10000
@@ -70,12 +73,51 @@ bool mem_is(const char *path)
 
 /* ---- writing -------------------------------------------------------------------------------------------- */
 
-int mem_out_open(const char *path, bool bare, bool direct, struct mem_out *o, struct err *e)
+bool mem_has_mark(const char *path, uint64_t mark)
+{
+	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	uint8_t head[AT_MARK + 8];
+
+	/* All in one sector: a cut leaves one magic or the other. */
+	return fd >= 0 && mark && read(fd, head, sizeof head) == sizeof head && get_be64(head + AT_MARK) == mark &&
+		(!memcmp(head, MAGIC, 8) || !memcmp(head, UNDONE, 8));
+}
+
+/* The file under its first name: never seen without its mark, and nothing gives way to it. */
+static int open_marked(struct mem_out *o, struct err *e)
+{
+	auto_free char *first = made_tmp(o->path, o->mark);
+	uint8_t *page = o->chunk;
+
+	if (!first)
+		return err_nomem(e, "save memory");
+	memset(page, 0, MEM_PAGE);
+	memcpy(page, UNDONE, 8);
+	put_be64(page + AT_MARK, o->mark);
+	/* Of a try that was cut off. */
+	unlink(first);
+	if (mem_has_mark(o->tmp, o->mark))
+		unlink(o->tmp);
+	o->fd = open(first, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (o->fd < 0)
+		return err_sys(e, errno, "cannot create %s", first);
+	if (io_write_full(o->fd, page, MEM_PAGE, first, e) == 0) {
+		if (fdatasync(o->fd) < 0)
+			err_sys(e, errno, "cannot flush %s", first);
+		else if (file_place_new(first, o->tmp, e) == 0)
+			return 0;
+	}
+	unlink(first);
+	own_close(&o->fd);
+	return e->code;
+}
+
+int mem_out_open(const char *path, bool bare, bool direct, uint64_t mark, struct mem_out *o, struct err *e)
 {
 	void *chunk = NULL;
 	struct stat st;
 
-	*o = (struct mem_out){ .fd = -1, .bare = bare, .path = path_beside("", path) };
+	*o = (struct mem_out){ .fd = -1, .bare = bare, .mark = mark, .path = path_beside("", path) };
 	o->tmp = o->path ? mem_tmp(o->path) : NULL;
 	if (!o->tmp || posix_memalign(&chunk, MEM_PAGE, MEM_CHUNK))
 		return err_nomem(e, "save memory");
@@ -83,6 +125,8 @@ int mem_out_open(const char *path, bool bare, bool direct, struct mem_out *o, st
 	/* The rename would put a file in the place of a device. */
 	if (stat(o->path, &st) == 0 && !S_ISREG(st.st_mode))
 		return err_set(e, -EEXIST, "%s is there and no regular file", o->path);
+	if (mark)
+		return open_marked(o, e);
 	o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | (direct ? O_DIRECT : 0), 0600);
 	if (o->fd >= 0 && !bare && lseek(o->fd, MEM_PAGE, SEEK_SET) == MEM_PAGE)
 		return 0;
@@ -162,6 +206,7 @@ static int put_ends(struct mem_out *o, const struct buf *manifest, struct err *e
 	put_be64(page + AT_STREAM, o->bytes);
 	put_be64(page + AT_TAIL, rc ? 0 : mem_sum(tail.p, tail.n));
 	put_be64(page + AT_MORE, o->more.n);
+	put_be64(page + AT_MARK, o->mark);
 	put_be64(page + AT_SUM, mem_sum(page, AT_SUM));
 	buf_done(&tail);
 	if (rc == 0 && lseek(o->fd, 0, SEEK_SET) < 0)
@@ -187,8 +232,8 @@ int mem_out_seal(struct mem_out *o, const struct buf *manifest, struct err *e)
 
 int mem_out_place(struct mem_out *o, struct err *e)
 {
-	if (rename(o->tmp, o->path) < 0)
-		return err_sys(e, errno, "cannot create %s", o->path);
+	if (o->mark ? file_place_new(o->tmp, o->path, e) < 0 : rename(o->tmp, o->path) < 0 && err_sys(e, errno, "cannot create %s", o->path))
+		return e->code;
 	free(take_ptr(&o->tmp));
 	return file_flush_name(o->path, e);
 }

@@ -60,10 +60,18 @@ struct mem_out {
 	struct buf sums;
 	struct buf more; /* the end of the tail: the caller's to fill before mem_out_seal() */
 	bool bare;      /* nothing but the stream */
+	uint64_t mark;
 };
 
-/* @path: where it goes in the end; @direct: past the page cache. @o: out; mem_out_done(). */
-int mem_out_open(const char *path, bool bare, bool direct, struct mem_out *o, struct err *e) MUST_CHECK;
+/*
+ * @path: where it goes in the end; @direct: past the page cache. @o: out; mem_out_done().
+ * @mark: of the operation that is pending: neither name replaces anything, and mem_has_mark() says so from the first moment
+ *        on. -EEXIST. 0: what is there is the caller's to have looked at.
+ */
+int mem_out_open(const char *path, bool bare, bool direct, uint64_t mark, struct mem_out *o, struct err *e) MUST_CHECK;
+
+/* Whether @path, whole or not, was written by the operation with this mark. */
+bool mem_has_mark(const char *path, uint64_t mark);
 
 /* Take up to a chunk of the stream from @fd, once. @n: out, bytes; 0 at its end. */
 int mem_out_take(struct mem_out *o, int fd, size_t *n, struct err *e) MUST_CHECK;
@@ -188,6 +196,8 @@ struct ram_out {
 	struct buf sums;
 	uint64_t zeros; /* ram_out_put(): the checksum of a MiB of them, */
 	bool some;      /* and whether the chunk has anything else */
+	struct fermata_vm *vm;
+	bool marked;    /* of a pending operation: it has a name of its own, and replaces nothing */
 };
 
 /* ---- ram_out.c ---- */

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/chain/chain.h"
 #include "engine/memory/internal.h"
 #include "engine/memory/memory.h"
+#include "engine/record/record.h"
 #include "engine/vm/vm.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -29,7 +31,10 @@ void page_set(uint8_t *pages, uint64_t i)
 
 int ram_out_open(struct fermata_vm *vm, const char *path, struct ram_out *o, struct err *e)
 {
-	*o = (struct ram_out){ .fd = -1, .path = strdup(path), .tmp = mem_tmp(path), .chunk = malloc(MEM_CHUNK) };
+	uint64_t mark = vm->rec->pending.mark;
+
+	*o = (struct ram_out){ .fd = -1, .vm = vm, .marked = mark, .path = strdup(path), .chunk = malloc(MEM_CHUNK),
+		.tmp = mark ? made_tmp(path, mark) : mem_tmp(path) };
 	if (!o->path || !o->tmp || !o->chunk)
 		return err_nomem(e, "save memory");
 	o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -149,8 +154,19 @@ int ram_out_end(struct ram_out *o, uint64_t bytes, struct err *e)
 
 int ram_out_place(struct ram_out *o, struct err *e)
 {
-	if (fsync(o->fd) < 0 || rename(o->tmp, o->path) < 0)
+	struct stat st;
+
+	if (o->marked && made_stamp(o->vm, o->fd, o->path, e) < 0)
+		return e->code;
+	if (fsync(o->fd) < 0)
 		return err_sys(e, errno, "cannot flush %s", o->path);
+	/* A hand-over's link gives way to what it leads to. */
+	if (o->marked && !(lstat(o->path, &st) == 0 && S_ISLNK(st.st_mode))) {
+		if (file_place_new(o->tmp, o->path, e) < 0)
+			return e->code;
+	} else if (rename(o->tmp, o->path) < 0) {
+		return err_sys(e, errno, "cannot create %s", o->path);
+	}
 	free(take_ptr(&o->tmp));
 	return file_flush_name(o->path, e);
 }

@@ -40,7 +40,7 @@ int standby_drop(struct fermata_vm *vm, struct err *e)
 	if (end(vm, dir, e) < 0 || end(vm, next, e) < 0)
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++)
-		if (s->disks[j].external && overlay_remove(s->disks[j].overlay, e) < 0)
+		if (s->disks[j].external && made_remove_image(vm, s->disks[j].overlay, vm->rec->standby_mark, e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
 	vm->rec->standby = NULL;
 	if (record_save(vm->rec, e) < 0) {

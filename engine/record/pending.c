@@ -1,7 +1,9 @@
 /* The pending operation: begun and ended on record. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/record/internal.h"
 #include "engine/record/record.h"
@@ -16,12 +18,22 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+uint64_t pending_new_mark(void)
+{
+	uint64_t mark = 0;
+
+	if (getrandom(&mark, sizeof mark, GRND_NONBLOCK) != sizeof mark)
+		mark = now_ns() ^ (uint64_t)getpid() << 40;
+	return mark ? mark : 1;
+}
+
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 {
 	uint64_t saved = vm->rec->saved;
 
 	pending_clear(vm->rec);
 	p.keep_time = vm->keep_time;
+	p.mark = p.mark ? p.mark : pending_new_mark();
 	vm->rec->pending = p;
 	/* All but a restore, which may fail, change what the memory goes with. */
 	if (p.op != PENDING_RESTORE)

@@ -30,7 +30,10 @@ int jobs_none(const struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
 /* ---- pending.c ---- */
 
-/* Put @p on record before the first change. Takes p.snap over, also when it fails. */
+/* A number that nothing was ever marked with. */
+uint64_t pending_new_mark(void);
+
+/* Put @p on record before the first change, with a new mark unless it has one. Takes p.snap over, also when it fails. */
 int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e) MUST_CHECK;
 
 /* Nothing is pending any more. */
@@ -76,6 +79,7 @@ struct pending {
 	char *guard;       /* revert with the VM off: the tag that keeps the present until the checkpoint has loaded; or NULL */
 	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
 	uint64_t since_ns; /* the clock's time when it went on record */
+	uint64_t mark;     /* what it makes is known by, of this operation alone; 0: a record from before there was one */
 	struct pending_mark marks[DEF_MAX_DISKS]; /* of the disks of @snap, in their order */
 };
 
@@ -153,6 +157,7 @@ struct record {
 	uint64_t saved; /* nonce of the saved memory that goes with the disks as they are: nothing has changed them since; or 0 */
 	struct record_boot boot;
 	struct fermata_snap *standby; /* what a second QEMU waits with, and its overlays; NULL: there is none */
+	uint64_t standby_mark; /* what these are known by */
 };
 
 /* ---- state_json.c ---- */

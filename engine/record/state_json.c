@@ -116,6 +116,7 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 		return e->code;
 	r->pending.keep_time = json_bool(json_get(o, "keep-time"), false);
 	r->pending.since_ns = json_uint(json_get(o, "since-ns"), 0);
+	r->pending.mark = json_uint(json_get(o, "mark"), 0);
 	json_each(m, json_get(o, "marks")) {
 		struct pending_mark *to = &r->pending.marks[n++];
 
@@ -241,6 +242,7 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 		read_boot(json_get(o, "boot"), &r->boot, e) < 0 ||
 		(json_get(o, "standby") && read_snap(json_get(o, "standby"), &r->standby, e) < 0))
 		return e->code;
+	r->standby_mark = json_uint(json_get(o, "standby-mark"), 0);
 	return check_ids(r, e);
 }
 
@@ -403,6 +405,7 @@ int record_save(struct record *r, struct err *e)
 			json_put_bool(&w, "keep-time", true);
 		json_put_uint(&w, "replaces", r->pending.replaces);
 		json_put_uint(&w, "since-ns", r->pending.since_ns);
+		json_put_uint(&w, "mark", r->pending.mark);
 		write_marks(&w, &r->pending);
 		write_snap(&w, "snapshot", r->pending.snap);
 		json_obj_end(&w);
@@ -411,8 +414,10 @@ int record_save(struct record *r, struct err *e)
 		json_put_uint(&w, "saved", r->saved);
 	if (r->boot.since)
 		write_boot(&w, &r->boot);
-	if (r->standby)
+	if (r->standby) {
 		write_snap(&w, "standby", r->standby);
+		json_put_uint(&w, "standby-mark", r->standby_mark);
+	}
 	json_obj_end(&w);
 	buf_addc(&b, '\n');
 	if (buf_check(&b, "write the commit record", e) < 0)

@@ -74,7 +74,7 @@ static int write_memory(struct fermata_vm *vm, const char *path, bool direct, st
 {
 	auto_mem_out struct mem_out o = { .fd = -1 };
 
-	if (mem_out_open(path, false, direct, &o, e) < 0 || (ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0) ||
+	if (mem_out_open(path, false, direct, 0, &o, e) < 0 || (ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0) ||
 		memory_save(vm, &o, memory_manifest, m, e) < 0)
 		return e->code;
 	return mem_out_place(&o, e);
@@ -165,7 +165,7 @@ int fermata_dump(struct fermata_vm *vm, const char *file, bool direct, struct er
 
 	if (!path)
 		return err_nomem(e, "dump memory");
-	if (check_output(vm, path, &memory_dump_kind, e) < 0 || memory_check(vm, path, e) < 0 || mem_out_open(path, true, direct, &o, e) < 0 || memory_dump(vm, &o, e) < 0 ||
+	if (check_output(vm, path, &memory_dump_kind, e) < 0 || memory_check(vm, path, e) < 0 || mem_out_open(path, true, direct, 0, &o, e) < 0 || memory_dump(vm, &o, e) < 0 ||
 		mem_out_place(&o, e) < 0)
 		return err_at(e, "%s: cannot dump to %s", vm->name, path);
 	return 0;

@@ -191,7 +191,7 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 		return err_hint(e, "its memory and its disks are whole; the next command finishes it");
 	}
 	/* QEMU may have died after the transaction: what the guest has written since is not ours to drop. */
-	if (file && !vm_alive(vm) && overlays_written(vm->rec->pending.snap, &written, &also) == 0 && written)
+	if (file && !vm_alive(vm) && overlays_written(vm, vm->rec->pending.snap, &written, &also) == 0 && written)
 		e->code = FERMATA_PENDING;
 	else if (create_undo(vm, &also) < 0) {
 		err_also(e, "and could not undo: %s", also.msg);

@@ -55,12 +55,20 @@ void read_new_tags(struct fermata_vm *vm, const struct disks *ds, bool *whole)
  * QEMU is gone: did the transaction happen? If an overlay holds data, it did, and the data is the guest's. If none does,
  * the images below are all there is to know, and undoing loses nothing.
  */
-int overlays_written(const struct fermata_snap *s, bool *written, struct err *e)
+int overlays_written(struct fermata_vm *vm, const struct fermata_snap *s, bool *written, struct err *e)
 {
+	uint64_t mark = vm->rec->pending.mark;
+
 	*written = false;
-	for (size_t j = 0; j < s->n_disks && !*written; j++)
-		if (s->disks[j].external && overlay_holds_data(s->disks[j].overlay, written, e) < 0)
-			return err_at(e, "%s", s->disks[j].disk);
+	for (size_t j = 0; j < s->n_disks && !*written; j++) {
+		const struct fermata_snap_disk *d = &s->disks[j];
+
+		/* What others have put there says nothing of the transaction. */
+		if (!d->external || (mark && !d->reused && !made_image(d->overlay, mark)))
+			continue;
+		if (overlay_holds_data(d->overlay, written, e) < 0)
+			return err_at(e, "%s", d->disk);
+	}
 	return 0;
 }
 
@@ -70,7 +78,7 @@ int create_is_whole(struct fermata_vm *vm, bool *whole, struct err *e)
 	struct fermata_snap *s = vm->rec->pending.snap;
 
 	if (fermata_snap_external(s) && !vm_alive(vm)) {
-		if (overlays_written(s, whole, e) < 0)
+		if (overlays_written(vm, s, whole, e) < 0)
 			return e->code;
 	} else {
 		if (disks_look(vm, &ds, e) < 0)
@@ -159,7 +167,8 @@ static int drop_overlays(struct fermata_vm *vm, const struct fermata_snap *s, st
 	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
 		checkpoint_drop(vm, s);
 	for (size_t j = 0; j < s->n_disks; j++)
-		if (s->disks[j].external && !s->disks[j].reused && overlay_remove(s->disks[j].overlay, e) < 0)
+		if (s->disks[j].external && !s->disks[j].reused &&
+			made_remove_image(vm, s->disks[j].overlay, vm->rec->pending.mark, e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
 	return 0;
 }
@@ -171,7 +180,7 @@ int create_undo(struct fermata_vm *vm, struct err *e)
 	if (remove_tags(vm, s, vm->rec->pending.marks, e) < 0 || drop_overlays(vm, s, e) < 0)
 		return e->code;
 	/* QEMU keeps the memory that it wrote before it failed allocated: given back when the VM is off. */
-	if (s->nvram && overlay_remove(s->nvram, e) < 0)
+	if (s->nvram && made_remove_file(vm, s->nvram, e) < 0)
 		return e->code;
 	for (size_t i = 0; s->kind == FERMATA_CHECKPOINT_INTERNAL && i < s->n_disks; i++) {
 		struct record_disk *d = record_disk_need(vm->rec, s->disks[i].disk);

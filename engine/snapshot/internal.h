@@ -94,7 +94,7 @@ int choose_vmstate(struct fermata_vm *vm, struct plan *p, struct err *e);
 /* ---- create_end.c ---- */
 
 void read_new_tags(struct fermata_vm *vm, const struct disks *ds, bool *whole);
-int overlays_written(const struct fermata_snap *s, bool *written, struct err *e);
+int overlays_written(struct fermata_vm *vm, const struct fermata_snap *s, bool *written, struct err *e);
 
 /* ---- revert_internal.c ---- */
 

@@ -36,7 +36,7 @@ static int revert_by_standby(struct fermata_vm *vm, bool run, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->standby;
 	auto_free char *name = strdup(s->name);
-	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s), .run = run };
+	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s), .run = run, .mark = vm->rec->standby_mark };
 	struct err also;
 
 	if (!p.snap || !name) {

@@ -28,6 +28,7 @@ static int make(struct fermata_vm *vm, const struct fermata_snap *s, struct err 
 		return e->code;
 	}
 	vm->rec->standby = copy;
+	vm->rec->standby_mark = pending_new_mark();
 	if (record_save(vm->rec, e) < 0) {
 		vm->rec->standby = NULL;
 		snap_free(copy);

@@ -585,7 +585,7 @@ aims_in_handover() {
 		rename run/fermata/w/next/console.sock
 		sendmsg migrate-set-capabilities
 		rename k-1.ram.part
-		rename k-1.mem.part
+		renameat2 k-1.mem.part
 		unlink run/fermata/w/devices-
 		unlink dev/shm/
 	END

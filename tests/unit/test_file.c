@@ -132,6 +132,30 @@ static void flushes(void **state)
 	unlink(fifo);
 }
 
+static void places_new(void **state)
+{
+	auto_free char *path = in_dir("f"), *tmp = in_dir("f.part");
+	auto_buf struct buf b = { 0 };
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(file_place_new(tmp, path, &e), -ENOENT);
+	assert_int_equal(file_replace(tmp, "new", 3, 0600, &e), 0);
+	assert_int_equal(file_replace(path, "theirs", 6, 0600, &e), 0);
+	assert_int_equal(file_place_new(tmp, path, &e), -EEXIST);
+	assert_int_equal(file_read(path, 100, &b, &e), 0);
+	assert_string_equal(buf_str(&b), "theirs");
+	unlink(path);
+	/* A link counts, too, wherever it leads. */
+	assert_int_equal(symlink("nowhere", path), 0);
+	assert_int_equal(file_place_new(tmp, path, &e), -EEXIST);
+	unlink(path);
+	assert_int_equal(file_place_new(tmp, path, &e), 0);
+	assert_true(file_exists(path));
+	assert_false(file_exists(tmp));
+	unlink(path);
+}
+
 static void folders(void **state)
 {
 	auto_free char *deep = in_dir("a//b/c/"), *file = in_dir("f"), *under = in_dir("f/x");
@@ -297,6 +321,7 @@ int main(void)
 		cmocka_unit_test(full_io),
 		cmocka_unit_test(replaces),
 		cmocka_unit_test(flushes),
+		cmocka_unit_test(places_new),
 		cmocka_unit_test(folders),
 		cmocka_unit_test(beside),
 		cmocka_unit_test(measures),

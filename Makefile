@@ -167,7 +167,7 @@ lib-y += engine/abandon.o engine/open.o engine/recover.o
 # init: the program, a room a folder (lowest first)
 init-y += init/cli/cmd.o init/cli/vm.o
 init-$(CONFIG_IMG) += init/img/amend.o init/img/bitmap.o init/img/check.o init/img/commands.o init/img/commit.o init/img/compare.o
-init-$(CONFIG_IMG) += init/img/convert.o init/img/progress.o init/img/bitmaps.o init/img/create.o init/img/info.o init/img/map.o init/img/measure.o init/img/name.o init/img/opts.o
+init-$(CONFIG_IMG) += init/img/convert.o init/img/progress.o init/img/bitmaps.o init/img/create.o init/img/dd.o init/img/info.o init/img/map.o init/img/measure.o init/img/name.o init/img/opts.o
 init-$(CONFIG_IMG) += init/img/rebase.o init/img/resize.o init/img/snapshot.o init/img/util.o
 init-$(CONFIG_INIT) += init/supervisor/fstab.o init/supervisor/guest.o init/supervisor/log.o init/supervisor/pid1.o init/supervisor/supervisor.o
 init-y += init/cmd/blockjob.o init/cmd/completion.o init/cmd/domblkchain.o init/cmd/host_check.o init/cmd/inspect.o init/cmd/life.o

@@ -149,9 +149,8 @@ static int read_options(struct job *j, struct err *e)
 static int check_apart(const struct job *j, struct err *e)
 {
 	for (unsigned i = 0; i <= j->n_from; i++)
-		for (const struct image *img = i < j->n_from ? j->from[i] : j->below; img; img = img->backing)
-			if (same_file(j->path, img->path) || (img->q && img->data && img->data != img->dev && same_file(j->path, img->data->name)))
-				return err_set(e, -EBUSY, "%s is in use: it is an image that is to be read", j->path);
+		if (img_is_read(i < j->n_from ? j->from[i] : j->below, j->path))
+			return err_set(e, -EBUSY, "%s is in use: it is an image that is to be read", j->path);
 	return 0;
 }
 

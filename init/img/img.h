@@ -70,6 +70,9 @@ int img_open_chain(const struct image_name *n, unsigned flags, struct image **ou
 /* A chain of which one image is to be changed, which the name does not forbid. img_unsaved() is the caller's. */
 int img_open_to_change(const struct image_name *n, struct image **out, struct err *e) MUST_CHECK;
 
+/* Is the file @path one that reading @top reads? With -U nobody's lock says so. */
+bool img_is_read(const struct image *top, const char *path);
+
 /* Open one image for a change. Raw images pass only if @raw. */
 int img_open_rw(const struct image_name *n, bool raw, struct image **out, struct err *e) MUST_CHECK;
 

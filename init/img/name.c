@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/file.h"
 #include "lib/own.h"
 #include "qcow2/image/name.h"
 
@@ -101,6 +102,14 @@ int img_open_chain(const struct image_name *n, unsigned flags, struct image **ou
 int img_open_to_change(const struct image_name *n, struct image **out, struct err *e)
 {
 	return check_use(n, true, e) < 0 ? e->code : img_open_chain(n, 0, out, e);
+}
+
+bool img_is_read(const struct image *top, const char *path)
+{
+	for (const struct image *img = top; img; img = img->backing)
+		if (same_file(path, img->path) || (img->q && img->data && img->data != img->dev && same_file(path, img->data->name)))
+			return true;
+	return false;
 }
 
 static void finding(void *ctx, const char *line)

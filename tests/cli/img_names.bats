@@ -132,7 +132,7 @@ NODE=driver=qcow2,file.driver=file,file.filename
 	both -Tx map a.qcow2
 	both map --trace x a.qcow2
 	local c
-	for c in amend bitmap check commit compare convert create info map measure rebase resize snapshot; do
+	for c in amend bitmap check commit compare convert create dd info map measure rebase resize snapshot; do
 		[ "$(ours $c -h)" = "$(ours help $c)" ]
 		[ "$(ours $c --help)" = "$(ours help $c)" ]
 		img $c -h | grep -q -- '--object TYPE'

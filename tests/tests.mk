@@ -78,7 +78,7 @@ soak: all $(filter %/test_check %/test_diff %/test_twin,$(unit_tests)) $(filter 
 	%/test_crash_resize %/test_crash_bitmap %/test_crash_repair,$(unit_tests))
 	$(Q)for t in $(filter $(O)/test/%,$^); do echo "$$t"; FERMATA_SOAK=1 CMOCKA_MESSAGE_OUTPUT=STDOUT $$t || exit 1; done
 	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats $(addprefix tests/system/,every.bats atomic.bats \
-		deep.bats powercut.bats mix_random.bats cut.bats jobkill.bats every_off.bats)
+		deep.bats powercut.bats mix_random.bats live_random.bats cut.bats jobkill.bats every_off.bats)
 	$(Q)FERMATA_SOAK=1 O=$(abspath $(O)) bats -f 'the long form|a call that fails, on the way' tests/system/instant.bats tests/system/live.bats
 	$(Q)O=$(abspath $(O)) tests/system/soak.sh 300
 

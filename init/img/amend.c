@@ -8,12 +8,13 @@
 
 static const char *format, *cache;
 static struct cmd_list settings;
-static bool quiet, progressing;
+static bool quiet, progressing, force;
 static const struct opt opts[] = {
 	{ 'o', "options", "KEY=VALUE,...", "what to change; -o help lists it", OPT_LIST(&settings) },
 	OPT_FORMAT(format),
 	OPT_QUIET(quiet),
-	OPT_PROGRESS(progressing),
+	OPT_BAR(progressing),
+	{ 0, "force", NULL, "taken: it is for encrypted images, whose keys it could lose", OPT_FLAG(&force) },
 	OPT_CACHE(cache),
 	OPT_NODE,
 	OPT_OBJECT,
@@ -112,6 +113,7 @@ static int run(int argc, char **argv, struct err *e)
 	auto_image struct image *img = NULL;
 	struct qcow2_amend a = QCOW2_AMEND_NOTHING;
 	uint64_t size;
+	int rc;
 
 	if (!settings.n)
 		return err_set(e, ERR_USAGE, "must specify options (-o)");
@@ -124,7 +126,12 @@ static int run(int argc, char **argv, struct err *e)
 	if (img_name(argv[0], format, &name, e) < 0 || read_changes(&o, &a, e) < 0 || img_open_rw(name, false, &img, e) < 0 ||
 		check_backing(&o, img->q, name->path, e) < 0 || new_size(img, &o, &size, e) < 0)
 		return e->code;
-	return carry_out(img, &a, size, e);
+	img_progress_begin(progressing && !quiet);
+	rc = carry_out(img, &a, size, e);
+	if (rc >= 0)
+		img_progress(1, 1);
+	img_progress_end();
+	return rc;
 }
 
 const struct cmd cmd_img_amend = { "amend", "-o KEY=VALUE,... FILE", NULL, "change what an image was made with", NULL, opts, 0, 1,

@@ -17,7 +17,7 @@ static const struct opt opts[] = {
 	{ 's', "strict", NULL, "sizes and allocation have to be the same too", OPT_FLAG(&strict) },
 	OPT_SHARE(share),
 	OPT_QUIET(quiet),
-	OPT_PROGRESS(progressing),
+	OPT_BAR(progressing),
 	{ 'T', "cache", "MODE", "taken, and means nothing here", OPT_STR(&cache) },
 	OPT_NODE,
 	OPT_OBJECT,
@@ -106,6 +106,7 @@ static int compare_common(struct side *a, struct side *b, uint64_t end, struct e
 	int r = 0;
 
 	for (uint64_t at = 0, len; at < end && !r; at += len) {
+		img_progress(at, a->img->size > b->img->size ? a->img->size : b->img->size);
 		if (image_map(a->img, -1, at, end - at, &a->run, e) < 0 ||
 			image_map(b->img, -1, at, a->run.len, &b->run, e) < 0)
 			return fail(MAP_FAILED, e);
@@ -148,6 +149,8 @@ static int compare(struct side *a, struct side *b, struct err *e)
 	r = compare_common(a, b, common, e);
 	if (!r && a->img->size != b->img->size)
 		r = compare_rest(a->img->size > common ? a : b, common, e);
+	if (!r)
+		img_progress(1, 1);
 	if (!r && !quiet)
 		puts("Images are identical.");
 	return r;
@@ -161,6 +164,7 @@ static int run(int argc, char **argv, struct err *e)
 	auto_name struct image_name *ny = NULL;
 	auto_free uint8_t *buf = malloc(2 * CHUNK);
 	unsigned flags = share ? QCOW2_SHARE : 0;
+	int rc;
 	struct side a = { .buf = buf }, b = { .buf = buf + CHUNK };
 
 	(void)argc;
@@ -171,7 +175,10 @@ static int run(int argc, char **argv, struct err *e)
 		return fail(OPEN_FAILED, e);
 	a.img = x;
 	b.img = y;
-	return compare(&a, &b, e);
+	img_progress_begin(progressing && !quiet);
+	rc = compare(&a, &b, e);
+	img_progress_end();
+	return rc;
 }
 
 const struct cmd cmd_img_compare = { "compare", "FILE FILE", NULL, "whether two images read the same",

@@ -9,8 +9,6 @@
 #define OPT_FORMAT(var) { 'f', "format", "FMT", "the image's format, qcow2 or raw; looked up when not given", OPT_STR(&(var)) }
 #define OPT_SHARE(var)  { 'U', "force-share", NULL, "look even while others write", OPT_FLAG(&(var)) }
 #define OPT_QUIET(var)  { 'q', "quiet", NULL, "say nothing but errors", OPT_FLAG(&(var)) }
-/* Taken for the sake of scripts: nothing here takes long enough for progress, and all is flushed. */
-#define OPT_PROGRESS(var) { 'p', "progress", NULL, "taken, and shows nothing", OPT_FLAG(&(var)) }
 #define OPT_BAR(var)   { 'p', "progress", NULL, "show how far it is", OPT_FLAG(&(var)) }
 #define OPT_NODE      { 0, "image-opts", NULL, "FILE is a node's options: driver=qcow2,file.filename=FILE", OPT_FLAG(&img_naming.options) }
 #define OPT_OBJECT    { 0, "object", "TYPE,...", "refused: there is nothing here that an object is for", OPT_STR(&img_naming.object) }

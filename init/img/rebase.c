@@ -32,8 +32,12 @@ static int record(const struct image_name *n, const char *to, struct err *e)
 		return err_set(e, ERR_USAGE, "%s: the image would be its own backing file", n->path);
 	if (img_open_rw(n, false, &img, e) < 0)
 		return e->code;
-	return qcow2_set_backing(img->q, to, to ? backing_fmt : NULL, e) < 0 ?
-		err_at(e, "could not change the backing file to '%s'", to ? to : "") : 0;
+	img_progress_begin(progressing && !quiet);
+	if (qcow2_set_backing(img->q, to, to ? backing_fmt : NULL, e) < 0)
+		return err_at(e, "could not change the backing file to '%s'", to ? to : "");
+	img_progress(1, 1);
+	img_progress_end();
+	return 0;
 }
 
 /* Both chains have to be there, to copy what differs. */

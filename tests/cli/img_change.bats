@@ -323,3 +323,16 @@ prepare() {
 	both commit -q -b x.qcow2 sub/t.qcow2
 	alike b.qcow2 sub/b.qcow2 sub/m.qcow2 sub/t.qcow2
 }
+
+@test "amend, rebase, compare: -p shows in a pipe, too" {
+	prepare
+	both amend -p --force -o compat=1.1 a.qcow2
+	both amend -p -q -o compat=1.1 a.qcow2
+	both rebase -p -u -b a.qcow2 -F qcow2 b.qcow2
+	both compare -p -q a.qcow2 a.qcow2
+	(cd f && ours compare -p a.qcow2 a.qcow2 | tr '\r' '\n' >../out)
+	grep -qx '    (0.00/100%)' out
+	[ "$(tail -n 3 out)" = "$(printf '    (100.00/100%%)\nImages are identical.\n')" ]
+	(cd q && qemu-img compare -p a.qcow2 a.qcow2 | tr '\r' '\n' | tail -n 3) | cmp - <(tail -n 3 out)
+	alike a.qcow2 b.qcow2
+}

@@ -160,8 +160,8 @@ int ram_out_place(struct ram_out *o, struct err *e)
 		return e->code;
 	if (fsync(o->fd) < 0)
 		return err_sys(e, errno, "cannot flush %s", o->path);
-	/* A hand-over's link gives way to what it leads to. */
-	if (o->marked && !(lstat(o->path, &st) == 0 && S_ISLNK(st.st_mode))) {
+	/* A hand-over's link gives way to what it leads to, and what it came to before it was cut off to what it comes to now. */
+	if (o->marked && !(lstat(o->path, &st) == 0 && S_ISLNK(st.st_mode)) && !made_stamped(o->vm, o->path)) {
 		if (file_place_new(o->tmp, o->path, e) < 0)
 			return e->code;
 	} else if (rename(o->tmp, o->path) < 0) {

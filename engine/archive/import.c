@@ -132,6 +132,7 @@ static int add_disk(struct job *j, struct fermata_snap *s, const struct archive_
 static int check_all_there(const struct job *j, const struct fermata_snap *s, struct err *e)
 {
 	const struct def *def = j->vm->def;
+	bool writable = false;
 
 	for (size_t i = 0, k; i < def->n_disks && !j->o->force; i++) {
 		for (k = 0; k < s->n_disks && strcmp(s->disks[k].disk, def->disks[i].name); k++)
@@ -141,7 +142,11 @@ static int check_all_there(const struct job *j, const struct fermata_snap *s, st
 			return err_hint(e, "--force imports it all the same; going back to it leaves this disk as it is");
 		}
 	}
-	return s->n_disks ? 0 : err_set(e, -ENODEV, "the archive has none of the VM's disks");
+	/* A VM whose disks are only read is its memory; where some are written to, that alone would not fit them. */
+	for (size_t i = 0; i < def->n_disks; i++)
+		writable |= !def->disks[i].readonly;
+	return s->n_disks || (s->kind == FERMATA_CHECKPOINT_EXTERNAL && !writable) ? 0 :
+		err_set(e, -ENODEV, "the archive has none of the VM's disks");
 }
 
 static int add_nvram(const struct job *j, struct fermata_snap *s, struct err *e)
@@ -517,7 +522,7 @@ static int finish(struct fermata_vm *vm, struct err *e)
 		d->overlay[0] = '\0';
 		used++;
 	}
-	if (used == s->n_disks)
+	if (s->n_disks && used == s->n_disks)
 		r->current = s->id;
 	if (record_add(r, s, e) < 0)
 		return e->code;

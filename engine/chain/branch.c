@@ -162,6 +162,7 @@ int revert_ext_switch(struct fermata_vm *vm, struct err *e)
 	}
 	if (carriers_take(vm, e) < 0)
 		return e->code;
+	vm->rec->pending.switched = true;
 	vm->rec->current = s->id;
 	return 0;
 }

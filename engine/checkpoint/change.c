@@ -54,7 +54,7 @@ int checkpoint_revert_recover(struct fermata_vm *vm, struct err *e)
 {
 	const struct fermata_snap *s = vm->rec->pending.snap;
 	auto_free char *next = checkpoint_beside(vm);
-	bool alive = vm_alive(vm), switched = true;
+	bool alive = vm_alive(vm), switched = s->n_disks || vm->rec->pending.switched;
 
 	if (!next)
 		return err_nomem(e, "recover");

@@ -28,6 +28,12 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 
 /* ---- files.c ---- */
 
+/*
+ * Whether the memory of the pending @s is whole; one that only lacks its name gets it, or goes by the one that it has if somebody
+ * else's file is there.
+ */
+bool checkpoint_complete(struct fermata_vm *vm, struct fermata_snap *s);
+
 /* The disks of the pending one have switched. If its memory is not whole, what is left is a disk snapshot, and @s says so. */
 void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s);
 

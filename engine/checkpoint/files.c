@@ -20,26 +20,33 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s)
+bool checkpoint_complete(struct fermata_vm *vm, struct fermata_snap *s)
 {
 	auto_mem_in struct mem_in in = { .fd = -1 }, part = { .fd = -1 };
 	auto_free char *tmp = mem_tmp(s->memory);
-	struct err ignored;
+	struct err e;
+
+	if (memory_open(s->memory, s, &in, &e) == 0)
+		return true;
+	if (!tmp || memory_open(tmp, s, &part, &e) < 0)
+		return false;
+	if (file_place_new(tmp, s->memory, &e) == 0)
+		return true;
+	if (e.code != -EEXIST)
+		return false;
+	/* The memory is whole, its name is taken: it goes by the one that it has. */
+	made_stays(vm, s->memory);
+	free(s->memory);
+	s->memory = take_ptr(&tmp);
+	return true;
+}
+
+void checkpoint_keep(struct fermata_vm *vm, struct fermata_snap *s)
+{
 	char *other;
 
-	if (memory_open(s->memory, s, &in, &ignored) == 0)
+	if (checkpoint_complete(vm, s))
 		return;
-	if (tmp && memory_open(tmp, s, &part, &ignored) == 0) {
-		if (file_place_new(tmp, s->memory, &ignored) == 0)
-			return;
-		/* The memory is whole, its name is taken: it goes by the one that it has. */
-		if (ignored.code == -EEXIST) {
-			made_stays(vm, s->memory);
-			free(s->memory);
-			s->memory = take_ptr(&tmp);
-			return;
-		}
-	}
 	/* What it was to replace stays, and has the name. */
 	if (vm->rec->pending.replaces && (other = str_fmt("%s~%llu", s->name, (unsigned long long)s->id))) {
 		free(s->name);

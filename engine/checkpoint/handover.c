@@ -138,7 +138,7 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 		if (change(vm, h, e) < 0)
 			rc = e->code = FERMATA_PENDING;
 		else if (complete_memory_file(vm, s, e) < 0)
-			give_up_second_qemu(vm, e);
+			rc = give_up_memory(vm, e);
 	} else if (rc != FERMATA_PENDING) {
 		dismiss_old_qemu(vm);
 		if (ran && vm_alive(vm) && kvm_cont(k, deadline_in(CALL_MS), &also) < 0)

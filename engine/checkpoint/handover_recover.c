@@ -82,11 +82,13 @@ void dismiss_old_qemu(struct fermata_vm *vm)
 		kvm_remove(next, vm->run_dir);
 }
 
-/* What is left is a disk snapshot. */
-void give_up_second_qemu(struct fermata_vm *vm, const struct err *e)
+int give_up_memory(struct fermata_vm *vm, const struct err *e)
 {
+	if (!vm->rec->pending.snap->n_disks)
+		return e->code;
 	vm_notice(vm, "%s", e->msg);
 	checkpoint_keep(vm, vm->rec->pending.snap);
+	return 0;
 }
 
 static bool present_runs(struct fermata_vm *vm)
@@ -173,7 +175,8 @@ int handover_recover(struct fermata_vm *vm, enum handover_left *left, struct err
 		return 0;
 	/* The memory is lost, but what the guest has written since is not. */
 	if (second) {
-		give_up_second_qemu(vm, e);
+		if (give_up_memory(vm, e) < 0)
+			*left = HANDOVER_NOTHING;
 	} else {
 		*left = HANDOVER_DISKS;
 		vm_notice(vm, "%s", e->msg);

@@ -74,6 +74,8 @@ int diskshot_switch(struct fermata_vm *vm, const struct disks *ds, const struct 
 	auto_buf struct buf b = { 0 };
 	struct json_out w;
 
+	if (!s->n_disks)
+		return 0;
 	json_out_init(&w, &b, false);
 	json_obj(&w, NULL);
 	json_arr(&w, "actions");

@@ -77,6 +77,7 @@ struct pending {
 	                              save, restore: its memory file and machine;
 	                              import: what it becomes, with the overlays that disks without an image get */
 	char *guard;       /* revert with the VM off: the tag that keeps the present until the checkpoint has loaded; or NULL */
+	bool switched;     /* revert to a checkpoint: its QEMU is the only one, and the disks are its */
 	bool keep_time;    /* revert, restore: leave the guest's clock alone at the end */
 	uint64_t since_ns; /* the clock's time when it went on record */
 	uint64_t mark;     /* what it makes is known by, of this operation alone; 0: a record from before there was one */

@@ -114,6 +114,7 @@ static int read_pending(const struct json *o, struct record *r, struct err *e)
 	r->pending.op = (enum pending_op)op;
 	if (record_string(&r->pending.guard, json_str(json_get(o, "guard"), NULL), e) < 0)
 		return e->code;
+	r->pending.switched = json_bool(json_get(o, "switched"), false);
 	r->pending.keep_time = json_bool(json_get(o, "keep-time"), false);
 	r->pending.since_ns = json_uint(json_get(o, "since-ns"), 0);
 	r->pending.mark = json_uint(json_get(o, "mark"), 0);
@@ -401,6 +402,8 @@ int record_save(struct record *r, struct err *e)
 		json_put_bool(&w, "run", r->pending.run);
 		if (r->pending.guard)
 			json_put_str(&w, "guard", r->pending.guard);
+		if (r->pending.switched)
+			json_put_bool(&w, "switched", true);
 		if (r->pending.keep_time)
 			json_put_bool(&w, "keep-time", true);
 		json_put_uint(&w, "replaces", r->pending.replaces);

@@ -70,6 +70,32 @@ static int cannot_hold(const struct plan *p, const struct disk_state *d, struct 
 	return err_hint(e, "convert it to qcow2, or leave it out with 'snapshot = no' or 'readonly = yes'");
 }
 
+/* Whether there is a disk that the guest can change. The firmware's flash is none: it is as good as memory. */
+static bool has_writable(const struct plan *p)
+{
+	for (size_t i = 0; i < p->ds.n; i++)
+		if (!p->ds.d[i].def->readonly && strcmp(p->ds.d[i].def->name, KVM_NODE_NVRAM))
+			return true;
+	return false;
+}
+
+/* A checkpoint is memory and disks; a VM may have none that can be written, and then its memory has to be in a file. */
+static int enough(const struct plan *p, struct err *e)
+{
+	bool carrier = false;
+
+	for (size_t i = 0; i < p->ds.n; i++)
+		carrier |= p->on & (1u << i) && strcmp(p->ds.d[i].def->name, KVM_NODE_NVRAM);
+	if (p->file && !has_writable(p))
+		return 0;
+	if ((p->on || p->external) && (!p->memory || p->file || carrier))
+		return 0;
+	if (has_writable(p))
+		return err_set(e, -EOPNOTSUPP, "no disk of the VM takes part in it");
+	err_set(e, -EOPNOTSUPP, "the VM has no disk that can be written, and none to hold it");
+	return err_hint(e, "--memspec or --instant keeps the memory of a running VM in a file");
+}
+
 /* Every writable disk takes part; one that cannot is an error unless it is left out on purpose. */
 int choose_disks(struct plan *p, struct err *e)
 {
@@ -98,9 +124,7 @@ int choose_disks(struct plan *p, struct err *e)
 		json_each(b, mode == FERMATA_MODE_EXTERNAL ? d->bitmaps : NULL)
 			return bitmap_stays(d->file, json_str(json_get(b, "name"), ""), e);
 	}
-	if (!p->on && !p->external)
-		return err_set(e, -EOPNOTSUPP, "no disk of the VM takes part in it");
-	return 0;
+	return enough(p, e);
 }
 
 /* The first disk whose file system takes all of the memory carries it. */

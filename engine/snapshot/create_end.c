@@ -77,6 +77,11 @@ int create_is_whole(struct fermata_vm *vm, bool *whole, struct err *e)
 	auto_disks struct disks ds = { 0 };
 	struct fermata_snap *s = vm->rec->pending.snap;
 
+	/* Without disks it is its memory, whoever runs. */
+	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL && !s->n_disks) {
+		*whole = checkpoint_complete(vm, s);
+		return 0;
+	}
 	if (fermata_snap_external(s) && !vm_alive(vm)) {
 		if (overlays_written(vm, s, whole, e) < 0)
 			return e->code;

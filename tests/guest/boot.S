@@ -57,6 +57,16 @@ gdt:	.quad	0
 gdtr:	.word	. - gdt - 1
 	.long	gdt
 
+	/* Multiboot, with addresses: the same image as a "kernel", for a VM without any disk. Enters in flat 32-bit mode. */
+	.balign	4
+mboot:	.long	0x1badb002, 0x10000, -(0x1badb002 + 0x10000)
+	.long	mboot, start, image_end, bss_end, entry32
+	.code32
+entry32: cli
+	lgdtl	gdtr
+	ljmp	$8, $protected
+	.code16
+
 	.org	510
 	.word	0xaa55
 

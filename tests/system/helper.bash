@@ -97,6 +97,7 @@ not() {
 
 # witness_vm NAME DISKS [key=value...]: images and definition of a VM with the witness guest.
 #   machine= accel= memory= bus= format=; raw="vdb vdc": these disks are raw; dir=: where the images go
+#   DISKS 0: the guest is the definition's kernel
 #   fill= ticks= every= dirty= size=: as mkwitness.sh
 witness_vm() {
 	local name=$1 n=$2 i disk file fmt arg
@@ -112,6 +113,10 @@ witness_vm() {
 	done
 	"$TOP/tests/guest/mkwitness.sh" "$FERMATA_ROOT/witness.raw" size="$size" "${opts[@]}"
 	conf_head "$name" "$machine" "$accel" "$memory"
+	if [ "$n" = 0 ]; then
+		cp "$FERMATA_ROOT/witness.raw" "$FERMATA_ROOT/images/$name.kernel"
+		echo "kernel = $FERMATA_ROOT/images/$name.kernel" | conf_add "$name"
+	fi
 	for ((i = 0; i < n; i++)); do
 		disk=vd$(printf "\\x$((61 + i))")
 		fmt=$format

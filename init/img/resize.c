@@ -69,9 +69,9 @@ static int resize_with_data(struct image *img, uint64_t size, bool smaller, uint
 
 /*
  * The cluster in which the disk ends has to be the image's own before the disk grows, or the backing file would show behind the
- * old end: its part of the disk is written as it reads, and what is behind it as zeros.
+ * old end: its part of the disk is written as it reads, and what is behind it as zeros. Not where growing will be refused.
  */
-static int own_tail(struct image *img, struct err *e)
+static int own_tail(struct image *img, uint64_t size, struct err *e)
 {
 	auto_image struct image *below = NULL;
 	auto_writer struct writer *w = NULL;
@@ -86,7 +86,8 @@ static int own_tail(struct image *img, struct err *e)
 		return 0;
 	if (qcow2_map(img->q, -1, from, &run, e) < 0)
 		return err_at(e, "%s", img->path);
-	if (run.kind != QCOW2_HOLE)
+	/* Version 2 has no entries for the zeros behind that cluster. */
+	if (run.kind != QCOW2_HOLE || (i.version == 2 && size > from + (1ull << i.cluster_bits)))
 		return 0;
 	if (image_open_backing(img, QCOW2_NAMES, &below, e) < 0)
 		return err_at(e, "cannot grow over a backing file that cannot be read");
@@ -112,7 +113,7 @@ int img_resize(struct image *img, uint64_t size, bool smaller, enum qcow2_preall
 	if (size % 512)
 		return err_set(e, ERR_USAGE, "the new size must be a multiple of 512");
 	qcow2_get_info(img->q, &i);
-	if (size > img->size && (backing_size(img, &hide, e) < 0 || (hide && own_tail(img, e) < 0)))
+	if (size > img->size && (backing_size(img, &hide, e) < 0 || (hide && own_tail(img, size, e) < 0)))
 		return e->code;
 	if (i.data_file)
 		return resize_with_data(img, size, smaller, hide, how, e);

@@ -66,7 +66,7 @@ static int settle_overlay(struct fermata_vm *vm, const struct fermata_snap_disk 
 
 	if (!d->external || !d->overlay[0] || !file_exists(d->overlay))
 		return 0;
-	if (mark && !d->reused && !made_image(d->overlay, mark)) {
+	if (mark && !d->reused && made_image(d->overlay, mark, &why) != 1) {
 		made_stays(vm, d->overlay);
 		return 0;
 	}

@@ -116,7 +116,12 @@ int made_stamp(struct fermata_vm *vm, int fd, const char *path, struct err *e) M
 
 /* Whether @path was made by the pending operation, in the form that made_stamp() or image_new() gave it. */
 bool made_stamped(struct fermata_vm *vm, const char *path);
-bool made_image(const char *path, uint64_t mark);
+
+/*
+ * Whether the image @path has @mark: 1, 0 (it is not there, or no qcow2 image at all); -errno if that cannot be told, since it
+ * cannot be read or is damaged.
+ */
+int made_image(const char *path, uint64_t mark, struct err *e) MUST_CHECK;
 
 /*
  * Undo @path, which the pending operation has on record: overlay_remove() if that operation has made it, and what it had under

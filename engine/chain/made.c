@@ -3,6 +3,7 @@
  * made. An image has it in its header, and is put in its place with it; saved memory has a place for it, too; any other file
  * is known by its time. What has none of these was put there by somebody else, and stays.
  */
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,15 +47,19 @@ bool made_stamped(struct fermata_vm *vm, const char *path)
 	return st.st_mtim.tv_nsec == t.tv_nsec || st.st_mtim.tv_nsec == t.tv_nsec - t.tv_nsec % 100 || !st.st_mtim.tv_nsec;
 }
 
-bool made_image(const char *path, uint64_t mark)
+int made_image(const char *path, uint64_t mark, struct err *e)
 {
 	auto_qcow2 struct qcow2 *q = NULL;
 	struct qcow2_info info;
-	struct err ignored;
 	struct stat st;
 
-	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || qcow2_open(path, QCOW2_SHARE, &q, &ignored) < 0)
-		return false;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_sys(e, errno, "cannot look at %s", path);
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	/* No header, or not one of this format: it has never been one of ours. What is only damaged may have been. */
+	if (qcow2_open(path, QCOW2_SHARE, &q, e) < 0)
+		return e->code == -EINVAL || e->code == -ENODATA ? 0 : e->code;
 	qcow2_get_info(q, &info);
 	return info.mark == mark;
 }
@@ -82,7 +87,10 @@ static int remove_made(struct fermata_vm *vm, const char *path, uint64_t mark, b
 
 int made_remove_image(struct fermata_vm *vm, const char *path, uint64_t mark, struct err *e)
 {
-	return remove_made(vm, path, mark, made_image(path, mark), e);
+	struct err ignored;
+
+	/* What cannot be told stays, too. */
+	return remove_made(vm, path, mark, made_image(path, mark, &ignored) == 1, e);
 }
 
 int made_remove_file(struct fermata_vm *vm, const char *path, struct err *e)
@@ -94,8 +102,14 @@ int made_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 {
 	for (size_t j = 0; vm->rec->pending.mark && j < s->n_disks; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
+		int rc;
 
-		if (!d->external || d->reused || !file_exists(d->overlay) || made_image(d->overlay, vm->rec->pending.mark))
+		if (!d->external || d->reused || !file_exists(d->overlay))
+			continue;
+		rc = made_image(d->overlay, vm->rec->pending.mark, e);
+		if (rc < 0)
+			return err_at(e, "%s", d->disk);
+		if (rc == 1)
 			continue;
 		err_set(e, -EEXIST, "%s: %s is not the overlay that '%s' has made", d->disk, d->overlay, s->name);
 		return err_hint(e, "move it away, or put the overlay back");

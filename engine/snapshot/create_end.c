@@ -62,9 +62,16 @@ int overlays_written(struct fermata_vm *vm, const struct fermata_snap *s, bool *
 	*written = false;
 	for (size_t j = 0; j < s->n_disks && !*written; j++) {
 		const struct fermata_snap_disk *d = &s->disks[j];
+		int ours = 1;
 
+		if (!d->external)
+			continue;
+		if (mark && !d->reused)
+			ours = made_image(d->overlay, mark, e);
+		if (ours < 0)
+			return err_at(e, "%s", d->disk);
 		/* What others have put there says nothing of the transaction. */
-		if (!d->external || (mark && !d->reused && !made_image(d->overlay, mark)))
+		if (!ours)
 			continue;
 		if (overlay_holds_data(d->overlay, written, e) < 0)
 			return err_at(e, "%s", d->disk);

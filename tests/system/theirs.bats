@@ -162,3 +162,27 @@ theirs_stay() {
 	fermata snapshot-import w "$FERMATA_ROOT/k.far"
 	fermata snapshot-verify w k
 }
+
+# What is damaged may hold what the guest has written since the disks switched: nobody decides then, until it can be read.
+@test "theirs: an overlay of ours that is damaged is not taken for somebody else's" {
+	local overlay pid
+	witness_vm g 1 size=20
+	vm_start g
+	inject rename 2 snapshot-create-as g k --disk-only
+	pid=$(vm_pid g)
+	overlay=$(sed -n 's/.*"overlay": *"\([^"]*\)".*/\1/p' "$FERMATA_ROOT/var/lib/fermata/g/state.json")
+	will_say g "$(mark g)" 30 lines 3
+	kill -KILL "$pid"
+	wait_until 10 dead "$pid"
+	qemu-img map "$overlay" | grep -qF "$overlay"
+	# A feature that nobody knows
+	printf '\x80' | dd of="$overlay" bs=1 seek=72 conv=notrunc status=none
+	fails 3 "vda" recover g
+	[ -f "$overlay" ]
+	is_pending g
+	printf '\0' | dd of="$overlay" bs=1 seek=72 conv=notrunc status=none
+	fermata recover g
+	not is_pending g
+	[ "$(active g)" = "$overlay" ]
+	listed g k
+}

@@ -103,10 +103,12 @@ void off_change_done(struct off_change *c);
 /* At once: let @file name @base. */
 int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e) MUST_CHECK;
 
-/* ---- made.c ---- */
+/* ---- file_set.c ---- */
 
 /* The name that a file has until it is whole, of the operation marked @mark alone. Caller frees; NULL: no memory. */
 char *made_tmp(const char *path, uint64_t mark);
+
+/* ---- made.c ---- */
 
 /*
  * A file that has no place for a mark is known by its time, to the nanosecond: set it on @fd before the last flush, for the

@@ -19,11 +19,6 @@
 
 #define SECOND_NS 1000000000u
 
-char *made_tmp(const char *path, uint64_t mark)
-{
-	return str_fmt("%s.part.%016llx", path, (unsigned long long)mark);
-}
-
 static struct timespec stamp_of(const struct pending *p)
 {
 	return (struct timespec){ .tv_sec = (time_t)(p->since_ns / SECOND_NS), .tv_nsec = (long)(p->mark % SECOND_NS) };

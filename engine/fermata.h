@@ -321,6 +321,7 @@ struct fermata_snap_disk {
 	bool raw;         /* the frozen image is raw, not qcow2 */
 	bool reused;      /* the overlay was there before us, and is never removed */
 	uint64_t vmstate; /* bytes of VM state that this image carries */
+	uint64_t size;    /* external: of the disk when it was frozen, bytes; 0: not known */
 };
 
 struct fermata_snap {

@@ -188,6 +188,8 @@ static int follow(struct fermata_vm *vm, const char *file, bool raw, struct walk
 			break;
 		if (!allowed(vm, w, next))
 			return refuse_outside(vm, image, "backing file", next, e);
+		if (frozen_check(vm, next, e) < 0)
+			return e->code;
 		if (push(w, next, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
 			return e->code;
 	}

@@ -136,6 +136,14 @@ void made_stays(struct fermata_vm *vm, const char *path);
 /* -EEXIST: an overlay of the pending operation's is not the one that it made. */
 int made_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 
+/* ---- frozen.c ---- */
+
+/* Bytes of the disk in image @file; 0: not known, or a device, which may be given more at any time. */
+uint64_t frozen_size(const char *file, bool raw);
+
+/* -ESTALE: image @file, which a snapshot of @vm's froze, is another one by now. */
+int frozen_check(const struct fermata_vm *vm, const char *file, struct err *e) MUST_CHECK;
+
 /* ---- overlay.c ---- */
 
 /* Bytes that a file takes on the host; 0 when it is not there. */

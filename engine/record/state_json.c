@@ -47,6 +47,7 @@ static int read_snap_disks(const struct json *o, struct fermata_snap *s, struct 
 			.external = json_bool(json_get(d, "external"), false),
 			.raw = json_bool(json_get(d, "raw"), false),
 			.reused = json_bool(json_get(d, "reused"), false),
+			.size = json_uint(json_get(d, "size"), 0),
 		};
 
 		/* Borrowed from the text: snap_add_disk() copies them. */
@@ -325,6 +326,8 @@ static void write_snap(struct json_out *w, const char *key, const struct fermata
 			json_put_bool(w, "raw", true);
 		if (s->disks[i].reused)
 			json_put_bool(w, "reused", true);
+		if (s->disks[i].size)
+			json_put_uint(w, "size", s->disks[i].size);
 		if (s->disks[i].overlay[0])
 			json_put_str(w, "overlay", s->disks[i].overlay);
 		json_obj_end(w);

@@ -1,0 +1,65 @@
+# An image that a snapshot froze is replaced in place: nothing runs over the wrong one.
+load helper
+load plain
+
+setup() {
+	root_make
+	d=$FERMATA_ROOT/images
+	qemu-img create -q -f qcow2 "$d/a.qcow2" 4M
+	truncate -s 4M "$d/b.raw"
+	fill "$d/a.qcow2" 1 0 1M
+	fill "$d/b.raw" 1 0 1M
+	plain_vm w "$d/a.qcow2" "$d/b.raw"
+	fermata snapshot-create-as w k --disk-only
+	for disk in vda vdb; do fill "$(active w $disk)" 2 0 64k; done
+}
+teardown() { root_end; }
+
+refused_everywhere() {
+	fails 1 "$1 is not the image that 'k' froze" start w --paused
+	fails 1 "$1 is not the image that 'k' froze" snapshot-revert w k
+	fails 1 "$1 is not the image that 'k' froze" "${@:2}"
+	not is_pending w
+	for disk in vda vdb; do holds "$(active w $disk)" 2 0 64k; done
+}
+
+@test "replaced: a base of another size is refused by start, revert and block jobs, and taken when it is back" {
+	mv "$d/a.qcow2" "$FERMATA_ROOT/kept"
+	qemu-img create -q -f qcow2 "$d/a.qcow2" 8M
+	refused_everywhere "$d/a.qcow2" blockcommit w vda --active --pivot --wait
+	cp -p "$FERMATA_ROOT/kept" "$d/a.qcow2" # another file, as out of a backup
+	fermata start w --paused
+	fermata destroy w
+	mv "$d/b.raw" "$FERMATA_ROOT/kept"
+	truncate -s 1M "$d/b.raw"
+	refused_everywhere "$d/b.raw" blockpull w vdb
+	cat "$FERMATA_ROOT/kept" >"$d/b.raw"
+	fermata start w --paused
+	fermata destroy w
+	fermata snapshot-revert w k
+}
+
+@test "replaced: an image that was only resized is named with the size that it had" {
+	truncate -s 5M "$d/b.raw"
+	fails 1 "img resize $d/b.raw 4194304" start w --paused
+	fermata img resize -f raw --shrink "$d/b.raw" 4194304
+	fermata start w --paused
+}
+
+@test "replaced: no merge of ours, whatever the sizes, is taken for it" {
+	local op
+	fermata img resize "$(active w)" 6M
+	fermata snapshot-create-as w l --disk-only
+	fill "$(active w)" 3 5M 64k
+	fermata img resize "$(active w)" 8M
+	fermata snapshot-create-as w m --disk-only
+	for op in k l m; do
+		fermata start w --paused
+		[ $op = l ] || fermata destroy w
+		fermata snapshot-delete w $op
+		[ $op != l ] || fermata destroy w
+		fermata start w --paused
+		fermata destroy w
+	done
+	holds "$(active w)" 3 5M 64k
+}

@@ -229,7 +229,7 @@ hardened_glibc() {
 		grep -qE "^$room +text +[0-9]+ " size
 	done
 	make_as appliance_defconfig
-	at_most 600 280 appliance
+	at_most 640 290 appliance
 	make_as tiny_defconfig
 	o/fermata help | grep -q '^  start '
 	at_most 420 200 tiny

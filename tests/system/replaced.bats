@@ -46,6 +46,17 @@ refused_everywhere() {
 	fermata start w --paused
 }
 
+@test "replaced: a merge into an image that is larger than its overlay is not taken for it" {
+	fermata snapshot-create-as w l --disk-only
+	fermata img resize --shrink "$(active w)" 2M
+	fermata snapshot-create-as w m --disk-only
+	fermata snapshot-delete w l
+	fermata start w --paused
+	fermata destroy w
+	fermata snapshot-delete w m
+	fermata start w --paused
+}
+
 @test "replaced: no merge of ours, whatever the sizes, is taken for it" {
 	local op
 	fermata img resize "$(active w)" 6M

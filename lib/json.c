@@ -1,8 +1,8 @@
 #include "lib/json.h"
 
-#include <inttypes.h>
 #include <string.h>
 
+#include "lib/json_text.h"
 #include "lib/own.h"
 
 /* ---- one parsed text: chunks of memory, given back together ---- */
@@ -70,56 +70,18 @@ struct reader {
 	struct err *e;
 };
 
-static int bad(struct err *e, const char *start, const char *p, const char *end, const char *why)
-{
-	return err_set(e, -EPROTO, "cannot read JSON: byte %zu: %s", (size_t)(p - start),
-		       p < end ? why : "it ends too early");
-}
-
 static int bad_at(struct reader *r, const char *why)
 {
-	return bad(r->e, r->start, r->p, r->end, why);
-}
-
-static const char *skip_blank(const char *p, const char *end)
-{
-	while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-		p++;
-	return p;
+	return json_bad(r->e, r->start, r->p, r->end, why);
 }
 
 static bool next_is(struct reader *r, char c)
 {
-	r->p = skip_blank(r->p, r->end);
+	r->p = json_skip_blank(r->p, r->end);
 	if (r->p == r->end || *r->p != c)
 		return false;
 	r->p++;
 	return true;
-}
-
-/* Length of the UTF-8 sequence at @s, of which @left bytes exist; 0 if it is none (RFC 3629, section 4). */
-static size_t utf8_len(const char *s, size_t left)
-{
-	const unsigned char *p = (const unsigned char *)s;
-	unsigned char lo = 0x80, hi = 0xbf;
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-
-	if (n < 2)
-		return n;
-	if (p[0] == 0xe0)
-		lo = 0xa0; /* no overlong forms */
-	else if (p[0] == 0xed)
-		hi = 0x9f; /* no surrogates */
-	else if (p[0] == 0xf0)
-		lo = 0x90;
-	else if (p[0] == 0xf4)
-		hi = 0x8f; /* nothing above U+10FFFF */
-	if (n > left || p[1] < lo || p[1] > hi)
-		return 0;
-	for (size_t i = 2; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
 }
 
 static char *utf8_put(char *out, uint32_t c)
@@ -196,16 +158,6 @@ static int read_escape(struct reader *r, char **out)
 }
 
 /* A string, its opening quote already read. Decoding never makes it longer, so its raw length is room enough. */
-/* How many bytes from @s on stand in a string as they are: most of most strings, taken in one go. */
-static size_t plain(const char *s, size_t max)
-{
-	size_t n = 0;
-
-	while (n < max && s[n] >= ' ' && s[n] < 0x7f && s[n] != '"' && s[n] != '\\')
-		n++;
-	return n;
-}
-
 static int read_string(struct reader *r, const char **s, size_t *len)
 {
 	const char *q = r->p;
@@ -217,9 +169,9 @@ static int read_string(struct reader *r, const char **s, size_t *len)
 	if (!out)
 		return err_nomem(r->e, "read JSON");
 	while (r->p < r->end && *r->p != '"') {
-		size_t n = plain(r->p, (size_t)(r->end - r->p));
+		size_t n = json_plain(r->p, (size_t)(r->end - r->p));
 
-		n = n ? n : utf8_len(r->p, (size_t)(r->end - r->p));
+		n = n ? n : json_utf8_len(r->p, (size_t)(r->end - r->p));
 		if (*r->p == '\\') {
 			r->p++;
 			if (read_escape(r, &out) < 0)
@@ -398,7 +350,7 @@ static int read_value(struct reader *r, int depth, struct json **out)
 	} words[] = { { "null", 4, JSON_NULL, 0 }, { "true", 4, JSON_BOOL, 1 }, { "false", 5, JSON_BOOL, 0 } };
 	struct json *v;
 
-	r->p = skip_blank(r->p, r->end);
+	r->p = json_skip_blank(r->p, r->end);
 	if (r->p == r->end)
 		return bad_at(r, "");
 	if (!r->nodes_left--)
@@ -438,7 +390,7 @@ int json_parse(const char *text, size_t len, size_t max_nodes, struct json_doc *
 		return err_nomem(e, "read JSON");
 	if (read_value(&r, 0, &d->root) < 0)
 		return e->code;
-	r.p = skip_blank(r.p, r.end);
+	r.p = json_skip_blank(r.p, r.end);
 	if (r.p != r.end)
 		return bad_at(&r, "something follows the value");
 	*doc = take_ptr(&d);
@@ -538,272 +490,4 @@ int json_need_bool(const struct json *o, const char *key, bool *out, struct err 
 	if (!rc)
 		*out = v->b;
 	return rc;
-}
-
-/* ---- going through text ---- */
-
-static const char *skip_string(const char *p, const char *end)
-{
-	for (p++; p < end && *p != '"'; p++)
-		if (*p == '\\' && p + 1 < end)
-			p++;
-	return p < end ? p + 1 : NULL;
-}
-
-/* Past one value, by its quotes and brackets alone; NULL if they do not match. */
-static const char *skip_value(const char *p, const char *end)
-{
-	char close[JSON_MAX_DEPTH];
-	int depth = 0;
-
-	do {
-		const char *was;
-
-		p = skip_blank(p, end);
-		if (p == end)
-			return NULL;
-		if (*p == '"') {
-			p = skip_string(p, end);
-			if (!p)
-				return NULL;
-			continue;
-		}
-		if (*p == '[' || *p == '{') {
-			if (depth == JSON_MAX_DEPTH)
-				return NULL;
-			close[depth++] = *p++ == '[' ? ']' : '}';
-			continue;
-		}
-		if (*p == ']' || *p == '}') {
-			if (!depth || close[--depth] != *p++)
-				return NULL;
-			continue;
-		}
-		if (depth && (*p == ',' || *p == ':')) {
-			p++;
-			continue;
-		}
-		for (was = p; p < end && !strchr(" \t\r\n,:[]{}\"", *p); p++)
-			;
-		if (p == was)
-			return NULL;
-	} while (depth);
-	return p;
-}
-
-struct json_iter json_iter(const char *text, size_t len)
-{
-	return (struct json_iter){ .start = text, .p = text, .end = text + len };
-}
-
-static bool iter_take(struct json_iter *it, char c)
-{
-	it->p = skip_blank(it->p, it->end);
-	if (it->p == it->end || *it->p != c)
-		return false;
-	it->p++;
-	return true;
-}
-
-static int iter_bad(struct json_iter *it, struct err *e, const char *why)
-{
-	return bad(e, it->start, it->p, it->end, why);
-}
-
-int json_iter_next(struct json_iter *it, struct err *e)
-{
-	const char *q;
-
-	if (!it->close) {
-		it->close = iter_take(it, '[') ? ']' : iter_take(it, '{') ? '}' : 0;
-		if (!it->close)
-			return iter_bad(it, e, "no array or object");
-	}
-	if (iter_take(it, it->close)) {
-		it->p = skip_blank(it->p, it->end);
-		return it->p == it->end ? 0 : iter_bad(it, e, "something follows the value");
-	}
-	if (it->more && !iter_take(it, ','))
-		return iter_bad(it, e, "',' is missing");
-	it->more = true;
-	it->p = skip_blank(it->p, it->end);
-	if (it->close == '}') {
-		q = it->p < it->end && *it->p == '"' ? skip_string(it->p, it->end) : NULL;
-		if (!q)
-			return iter_bad(it, e, "a member's name is missing");
-		it->key = (struct json_span){ it->p + 1, (size_t)(q - it->p) - 2 };
-		it->p = q;
-		if (!iter_take(it, ':'))
-			return iter_bad(it, e, "':' is missing");
-		it->p = skip_blank(it->p, it->end);
-	}
-	q = skip_value(it->p, it->end);
-	if (!q)
-		return iter_bad(it, e, "a value is broken");
-	it->val = (struct json_span){ it->p, (size_t)(q - it->p) };
-	it->p = q;
-	return 1;
-}
-
-bool json_span_is(struct json_span s, const char *text)
-{
-	return strlen(text) == s.len && !memcmp(s.p, text, s.len);
-}
-
-/* ---- writing ---- */
-
-void json_out_init(struct json_out *w, struct buf *b, bool pretty)
-{
-	*w = (struct json_out){ .b = b, .pretty = pretty };
-}
-
-static void new_line(struct json_out *w)
-{
-	if (w->pretty)
-		buf_addf(w->b, "\n%*s", w->depth * 4, "");
-}
-
-static void put_quoted(struct buf *b, const char *s)
-{
-	static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-	size_t left = strlen(s);
-
-	buf_addc(b, '"');
-	while (left) {
-		size_t run = plain(s, left), n = run ? run : utf8_len(s, left), skip = n ? n : 1;
-		const char *f = run ? NULL : strchr(from, *s);
-
-		if (f)
-			buf_add(b, (char[]){ '\\', to[f - from] }, 2);
-		else if (!n)
-			buf_adds(b, "\\ufffd");
-		else if (!run && ((unsigned char)*s < ' ' || *s == 0x7f))
-			buf_addf(b, "\\u%04x", (unsigned)*s);
-		else if (n == 2 && (unsigned char)*s == 0xc2 && (unsigned char)s[1] < 0xa0) /* C1: a terminal obeys it */
-			buf_addf(b, "\\u%04x", (unsigned char)s[1]);
-		else
-			buf_add(b, s, n);
-		s += skip;
-		left -= skip;
-	}
-	buf_addc(b, '"');
-}
-
-/* What stands before every value: the comma, the line, the key. */
-static void before(struct json_out *w, const char *key)
-{
-	if (w->more)
-		buf_adds(w->b, w->pretty ? "," : ", ");
-	if (w->depth)
-		new_line(w);
-	w->more = true;
-	if (key) {
-		put_quoted(w->b, key);
-		buf_adds(w->b, ": ");
-	}
-}
-
-static void open_level(struct json_out *w, const char *key, char c)
-{
-	before(w, key);
-	buf_addc(w->b, c);
-	w->depth++;
-	w->more = false;
-}
-
-static void close_level(struct json_out *w, char c)
-{
-	w->depth--;
-	new_line(w);
-	buf_addc(w->b, c);
-	w->more = true;
-}
-
-void json_obj(struct json_out *w, const char *key)
-{
-	open_level(w, key, '{');
-}
-
-void json_obj_end(struct json_out *w)
-{
-	close_level(w, '}');
-}
-
-void json_arr(struct json_out *w, const char *key)
-{
-	open_level(w, key, '[');
-}
-
-void json_arr_end(struct json_out *w)
-{
-	close_level(w, ']');
-}
-
-void json_put_raw(struct json_out *w, const char *key, const char *text)
-{
-	before(w, key);
-	buf_adds(w->b, text);
-}
-
-void json_put_str(struct json_out *w, const char *key, const char *s)
-{
-	if (!s) {
-		json_put_null(w, key);
-		return;
-	}
-	before(w, key);
-	put_quoted(w->b, s);
-}
-
-void json_put_int(struct json_out *w, const char *key, int64_t v)
-{
-	before(w, key);
-	buf_addf(w->b, "%" PRId64, v);
-}
-
-void json_put_uint(struct json_out *w, const char *key, uint64_t v)
-{
-	before(w, key);
-	buf_addf(w->b, "%" PRIu64, v);
-}
-
-void json_put_bool(struct json_out *w, const char *key, bool v)
-{
-	json_put_raw(w, key, v ? "true" : "false");
-}
-
-void json_put_null(struct json_out *w, const char *key)
-{
-	json_put_raw(w, key, "null");
-}
-
-void json_put(struct json_out *w, const char *key, const struct json *v)
-{
-	switch (v->type) {
-	case JSON_NULL:
-		json_put_null(w, key);
-		return;
-	case JSON_BOOL:
-		json_put_bool(w, key, v->b);
-		return;
-	case JSON_INT:
-		if (v->big)
-			json_put_uint(w, key, (uint64_t)v->i);
-		else
-			json_put_int(w, key, v->i);
-		return;
-	case JSON_REAL:
-		json_put_raw(w, key, v->s);
-		return;
-	case JSON_STRING:
-		json_put_str(w, key, v->s);
-		return;
-	case JSON_ARRAY:
-	case JSON_OBJECT:
-		open_level(w, key, v->type == JSON_OBJECT ? '{' : '[');
-		json_each(c, v) /* as deep as the parser let it be */
-			json_put(w, v->type == JSON_OBJECT ? c->key : NULL, c);
-		close_level(w, v->type == JSON_OBJECT ? '}' : ']');
-		return;
-	}
 }

@@ -25,9 +25,9 @@ holds() { qemu-io -r -U -f qcow2 -c "read -q -P $2 0 1M" "$1" >/dev/null; }
 has_tag() { qemu-img snapshot -U -l "$1" | awk -v t="$2" '$2 == t { f = 1 } END { exit !f }'; }
 
 busy_pid=
-# busy IMAGE: another program writes to it, until busy_end
+# busy IMAGE [FORMAT]: another program writes to it, until busy_end
 busy() {
-	qemu-nbd -t -f qcow2 -k "$FERMATA_ROOT/nbd" "$1" 3>&- &
+	qemu-nbd -t -f "${2:-qcow2}" -k "$FERMATA_ROOT/nbd" "$1" 3>&- &
 	busy_pid=$!
 	wait_until 10 test -S "$FERMATA_ROOT/nbd"
 }
@@ -181,11 +181,14 @@ qemu_snap_table() { dd if="$1" bs=1 skip=64 count=8 status=none | od -An -tx1 | 
 	need_strace
 	witness_vm w 2 size=16
 	vm_start w
-	inject fsync 1 snapshot-create-as w e --disk-only
+	# The second overlay is there, QEMU has not heard of it, and another program has
+	calls_of snapshot-create-as w zero --disk-only >/dev/null
+	fermata snapshot-delete w zero
+	aim=$(printf '%s\n' 'renameat2 w-vdb' 'sendmsg blockdev-add' | aims "$FERMATA_ROOT/trace" | tail -n 1)
+	inject sendmsg "${aim#*:}" snapshot-create-as w e --disk-only
 	is_pending w
-	# The record's operation cannot be undone: the overlay that it names is a folder
-	overlay=$(grep -o '"overlay": *"[^"]*"' "$FERMATA_ROOT/var/lib/fermata/w/state.json" | head -n 1 | cut -d'"' -f4)
-	rm -f "$overlay" && mkdir -p "$overlay/x"
+	overlay=$(grep -o '"overlay": *"[^"]*"' "$FERMATA_ROOT/var/lib/fermata/w/state.json" | tail -n 1 | cut -d'"' -f4)
+	busy "$overlay" raw
 	fails 3 "snapshot-create 'e'" snapshot-create-as w f
 	fails 3 "recover --abandon w" managedsave w
 	for verb in domstate dominfo domblklist "list --all" snapshot-list; do
@@ -210,8 +213,8 @@ qemu_snap_table() { dd if="$1" bs=1 skip=64 count=8 status=none | od -An -tx1 | 
 	[ "$status" = 1 ]
 	[[ $output == *"there will be no such snapshot"*"nothing was given up"*"--yes"* ]]
 	is_pending w
-	rm -r "$overlay"
-	mkdir "$overlay"
+	busy_end
+	rm "$overlay" && mkdir "$overlay"
 	fermata recover --abandon --yes w
 	not is_pending w
 	rmdir "$overlay"

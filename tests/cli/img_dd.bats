@@ -29,7 +29,7 @@ content() {
 	both dd -O qcow2 bs=64k skip=16 if=b.qcow2 of=5.qcow2
 	both dd bs=1 skip=300 count=700 -O qcow2 if=t.qcow2 of=6.qcow2
 	both dd bs=1000 skip=3 if=b.qcow2 of=7.raw
-	both dd -U count=1k if=b.qcow2 of=8.raw
+	both dd -U count=1024 if=b.qcow2 of=8.raw
 	both dd -f raw if=b.qcow2 of=9.raw
 	both dd --image-opts if=driver=qcow2,file.filename=b.qcow2 of=10.raw
 	both dd count=1 if=b.qcow2 of=1.raw

@@ -79,7 +79,10 @@ off_and_clean() {
 		kill_in $ms snapshot-delete w "k$n"
 		off_and_clean
 		assert_whole w "k$n"
+		from=$(mark w)
 		fermata start w
+		# QEMU 7.2 can fail an assertion of its own where it saves while the firmware sets up the disks.
+		wait_counter_above w 0 60 "$from"
 	done
 	from=$(mark w)
 	fermata snapshot-revert w base

@@ -183,7 +183,8 @@ on_ext4() {
 	from=$(mark w)
 	for sig in INT KILL; do
 		hold getdents64 "$n" snapshot-create-as w k --live --memspec "$FERMATA_ROOT/k.mem"
-		[ ! -s "$FERMATA_ROOT/k.mem.part" ]
+		# Its first page has the mark, and there is no other
+		[ "$(stat -c %s "$FERMATA_ROOT/k.mem.part")" -le 4096 ]
 		wait_counter_above w $(($(last_counter w) + 100))
 		kill -$sig "$held"
 		let_go

@@ -141,7 +141,10 @@ int made_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 /* Bytes of the disk in image @file; 0: not known, or a device, which may be given more at any time. */
 uint64_t frozen_size(const char *file, bool raw);
 
-/* -ESTALE: image @file, which a snapshot of @vm's froze, is another one by now. */
+/* In memory: nothing is known of it any more. Before a merge into @file is on record, which may be cut off when it has grown. */
+void frozen_forget_size(struct fermata_vm *vm, const char *file);
+
+/* -ESTALE: image @file, which a snapshot of @vm's froze, is another one by now: its disk has another size. */
 int frozen_check(const struct fermata_vm *vm, const char *file, struct err *e) MUST_CHECK;
 
 /* ---- overlay.c ---- */

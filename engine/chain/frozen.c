@@ -27,6 +27,17 @@ uint64_t frozen_size(const char *file, bool raw)
 	return info.size;
 }
 
+void frozen_forget_size(struct fermata_vm *vm, const char *file)
+{
+	for (size_t i = 0; i < vm->rec->n_snaps; i++)
+		for (size_t j = 0; j < vm->rec->snaps[i]->n_disks; j++) {
+			struct fermata_snap_disk *d = &vm->rec->snaps[i]->disks[j];
+
+			if (d->external && !strcmp(d->file, file))
+				d->size = 0;
+		}
+}
+
 /*
  * The size of the disk when it was frozen stays what it is, whatever is merged into the image later: merging leaves every
  * snapshot with the disk that it had. The file's own times and numbers do not, nor does a copy from a backup keep them.

@@ -35,6 +35,9 @@ static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool 
 		return forget(vm, s, e);
 	if ((vm_alive(vm) && tags_reached(vm, s, e) < 0) || remove_begin(vm, s, &rm, e) < 0)
 		return e->code;
+	for (size_t j = 0; j < s->n_disks; j++)
+		if (s->disks[j].external)
+			frozen_forget_size(vm, s->disks[j].file);
 	copy = snap_copy(s);
 	if (!copy)
 		return err_nomem(e, "delete a snapshot");

@@ -74,3 +74,24 @@ refused_everywhere() {
 	done
 	holds "$(active w)" 3 5M 64k
 }
+
+# An image that is merged into grows before the record says so: its size is forgotten first.
+@test "replaced: a merge that was cut off is finished, and the VM starts" {
+	need_strace
+	local at size=6
+	for at in pwrite64:2 pwrite64:6 rename:2 rename:3; do
+		fermata img resize "$(active w)" ${size}M
+		fermata snapshot-create-as w top --disk-only
+		if listed w k; then fermata snapshot-delete w k; fi
+		fill "$(active w)" 3 1M 64k
+		fermata img resize "$(active w)" $((size + 1))M
+		inject "${at%:*}" "${at#*:}" snapshot-delete w top
+		if is_pending w; then not grep -q '"size"' "$FERMATA_ROOT/var/lib/fermata/w/state.json"; fi
+		fermata recover w
+		if listed w top; then fermata snapshot-delete w top; fi
+		fermata start w --paused
+		fermata destroy w
+		size=$((size + 2))
+	done
+	[ "$n_cut" -ge 3 ]
+}

@@ -60,8 +60,8 @@ int frozen_check(const struct fermata_vm *vm, const char *file, struct err *e)
 				continue;
 			err_set(e, -ESTALE, "%s is not the image that '%s' froze: its disk has %llu bytes, not %llu", file, s->name,
 				(unsigned long long)now, (unsigned long long)d->size);
-			return err_hint(e, "put that one back; if it was only resized, 'fermata img resize %s %llu' does", file,
-				(unsigned long long)d->size);
+			return err_hint(e, "put that one back; if it was only resized, 'fermata img resize%s%s %s %llu' does",
+				d->raw ? " -f raw" : "", now > d->size ? " --shrink" : "", file, (unsigned long long)d->size);
 		}
 	}
 	return 0;

@@ -41,7 +41,7 @@ refused_everywhere() {
 
 @test "replaced: an image that was only resized is named with the size that it had" {
 	truncate -s 5M "$d/b.raw"
-	fails 1 "img resize $d/b.raw 4194304" start w --paused
+	fails 1 "img resize -f raw --shrink $d/b.raw 4194304" start w --paused
 	fermata img resize -f raw --shrink "$d/b.raw" 4194304
 	fermata start w --paused
 }

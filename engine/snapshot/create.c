@@ -172,7 +172,7 @@ static int fail_live(struct fermata_vm *vm, struct err *e)
 /* It failed: back to how things were, and the guest must be in the state it was in. */
 static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 {
-	bool file = vm->rec->pending.snap->kind == FERMATA_CHECKPOINT_EXTERNAL, written = false, whole = false;
+	bool file = vm->rec->pending.snap->kind == FERMATA_CHECKPOINT_EXTERNAL, whole = false;
 	struct err also;
 
 	if (e->code == FERMATA_PENDING)
@@ -191,10 +191,7 @@ static int fail(struct fermata_vm *vm, bool ran, struct err *e)
 		e->code = FERMATA_PENDING;
 		return err_hint(e, "its memory and its disks are whole; the next command finishes it");
 	}
-	/* QEMU may have died after the transaction: what the guest has written since is not ours to drop. */
-	if (file && !vm_alive(vm) && overlays_written(vm, vm->rec->pending.snap, &written, &also) == 0 && written)
-		e->code = FERMATA_PENDING;
-	else if (create_undo(vm, &also) < 0) {
+	if (create_undo(vm, &also) < 0) {
 		err_also(e, "and could not undo: %s", also.msg);
 		e->code = FERMATA_PENDING;
 		err_hint(e, "the next command tries again");

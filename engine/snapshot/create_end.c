@@ -169,12 +169,24 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 	return remove_tags(vm, old, NULL, e) < 0 ? e->code : remove_end(vm, e);
 }
 
+/* QEMU may have died after the transaction: what the guest has written since is not ours to drop, nor what cannot be told. */
+static int check_unwritten(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+{
+	bool written = false;
+
+	if (!vm->rec->pending.live)
+		return 0;
+	if (overlays_written(vm, s, &written, e) < 0)
+		return e->code;
+	return written ? err_set(e, -EBUSY, "the disks have switched, and the guest has written to the overlays") : 0;
+}
+
 /* Nothing was ever written to them: out of QEMU with them, and away. */
 static int drop_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	if (!fermata_snap_external(s))
 		return 0;
-	if (vm_alive(vm) && diskshot_drop(vm, s, e) < 0)
+	if ((vm_alive(vm) ? diskshot_drop(vm, s, e) : check_unwritten(vm, s, e)) < 0)
 		return e->code;
 	if (CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL)
 		checkpoint_drop(vm, s);
@@ -189,7 +201,8 @@ int create_undo(struct fermata_vm *vm, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
 
-	if (remove_tags(vm, s, vm->rec->pending.marks, e) < 0 || drop_overlays(vm, s, e) < 0)
+	/* Overlays first: they tell whether there is anything to undo. */
+	if (drop_overlays(vm, s, e) < 0 || remove_tags(vm, s, vm->rec->pending.marks, e) < 0)
 		return e->code;
 	/* QEMU keeps the memory that it wrote before it failed allocated: given back when the VM is off. */
 	if (s->nvram && made_remove_file(vm, s->nvram, e) < 0)

@@ -137,3 +137,34 @@ off_and_clean() {
 		not grep -q ' [ai] ' <(for f in $(images w); do qemu-img snapshot -l "$f"; done)
 	done
 }
+
+@test "QEMU killed behind the transaction of a disk snapshot: what the guest has written since is kept" {
+	need_strace
+	witness_vm w 2 size=20
+	vm_start w
+	calls_of snapshot-create-as w zero --disk-only >/dev/null
+	fermata snapshot-delete w zero
+	aim=$(echo 'sendmsg transaction' | aims "$FERMATA_ROOT/trace")
+	hold sendmsg "${aim#*:}" snapshot-create-as w k --disk-only
+	# Another tracer, in whose hands the answer is lost
+	kill -KILL "$tracer"
+	wait "$tracer" || true
+	strace -o "$FERMATA_ROOT/ended" -e trace=recvfrom -e inject=recvfrom:error=ECONNRESET -p "$held" 2>"$FERMATA_ROOT/attached" 3>&- &
+	wait_until 10 grep -q attached "$FERMATA_ROOT/attached"
+	pid=$(vm_pid w)
+	will_say w "$(mark w)" 30 lines 4
+	last=$(last_counter w)
+	kill -KILL "$pid"
+	wait_gone "$pid"
+	let_go
+	wait_until 30 grep -q exited "$FERMATA_ROOT/ended"
+	cat "$FERMATA_ROOT/err"
+	grep -q 'exited with 3' "$FERMATA_ROOT/ended"
+	fermata recover w
+	not is_pending w
+	listed w k
+	from=$(mark w)
+	fermata start w
+	wait_counter_above w $((last - 10)) 60 "$from"
+	assert_one_instant w "$from"
+}

@@ -103,12 +103,10 @@ void off_change_done(struct off_change *c);
 /* At once: let @file name @base. */
 int off_stand_on(const char *file, const char *base, bool raw, bool relative, struct err *e) MUST_CHECK;
 
-/* ---- file_set.c ---- */
+/* ---- made.c ---- */
 
 /* The name that a file has until it is whole, of the operation marked @mark alone. Caller frees; NULL: no memory. */
 char *made_tmp(const char *path, uint64_t mark);
-
-/* ---- made.c ---- */
 
 /*
  * A file that has no place for a mark is known by its time, to the nanosecond: set it on @fd before the last flush, for the
@@ -125,12 +123,17 @@ bool made_stamped(struct fermata_vm *vm, const char *path);
  */
 int made_image(const char *path, uint64_t mark, struct err *e) MUST_CHECK;
 
+/* ---- unmake.c ---- */
+
 /*
  * Undo @path, which the pending operation has on record: overlay_remove() if that operation has made it, and what it had under
- * made_tmp(). What somebody else has put there stays, and the user hears of it. @mark 0: by name alone.
+ * made_tmp(). What somebody else has put there stays, and so does what cannot be told; the user hears of it. @mark 0: by name
+ * alone.
  */
 int made_remove_image(struct fermata_vm *vm, const char *path, uint64_t mark, struct err *e) MUST_CHECK;
 int made_remove_file(struct fermata_vm *vm, const char *path, struct err *e) MUST_CHECK;
+
+/* A notice: @path is not what the pending operation has made, and stays. */
 void made_stays(struct fermata_vm *vm, const char *path);
 
 /* -EEXIST: an overlay of the pending operation's is not the one that it made. */

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "engine/chain/chain.h"
-#include "lib/buf.h"
 #include "lib/err.h"
 
 bool file_set_has(const struct file_set *s, const char *file)
@@ -59,9 +58,4 @@ void file_set_add(struct file_set *s, const char *top, bool raw)
 			s->all = true;
 		memcpy(at, next, sizeof at);
 	}
-}
-
-char *made_tmp(const char *path, uint64_t mark)
-{
-	return str_fmt("%s.part.%016llx", path, (unsigned long long)mark);
 }

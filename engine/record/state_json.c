@@ -353,6 +353,26 @@ static void write_job(struct json_out *w, struct record_job *j)
 	json_obj_end(w);
 }
 
+static void write_pending(struct json_out *w, const struct pending *p)
+{
+	json_obj(w, "pending");
+	json_put_str(w, "operation", ops[p->op]);
+	json_put_bool(w, "live", p->live);
+	json_put_bool(w, "run", p->run);
+	if (p->guard)
+		json_put_str(w, "guard", p->guard);
+	if (p->switched)
+		json_put_bool(w, "switched", true);
+	if (p->keep_time)
+		json_put_bool(w, "keep-time", true);
+	json_put_uint(w, "replaces", p->replaces);
+	json_put_uint(w, "since-ns", p->since_ns);
+	json_put_uint(w, "mark", p->mark);
+	write_marks(w, p);
+	write_snap(w, "snapshot", p->snap);
+	json_obj_end(w);
+}
+
 int record_save(struct record *r, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
@@ -398,24 +418,8 @@ int record_save(struct record *r, struct err *e)
 			write_job(&w, r->jobs[i]);
 		json_arr_end(&w);
 	}
-	if (r->pending.op != PENDING_NONE) {
-		json_obj(&w, "pending");
-		json_put_str(&w, "operation", ops[r->pending.op]);
-		json_put_bool(&w, "live", r->pending.live);
-		json_put_bool(&w, "run", r->pending.run);
-		if (r->pending.guard)
-			json_put_str(&w, "guard", r->pending.guard);
-		if (r->pending.switched)
-			json_put_bool(&w, "switched", true);
-		if (r->pending.keep_time)
-			json_put_bool(&w, "keep-time", true);
-		json_put_uint(&w, "replaces", r->pending.replaces);
-		json_put_uint(&w, "since-ns", r->pending.since_ns);
-		json_put_uint(&w, "mark", r->pending.mark);
-		write_marks(&w, &r->pending);
-		write_snap(&w, "snapshot", r->pending.snap);
-		json_obj_end(&w);
-	}
+	if (r->pending.op != PENDING_NONE)
+		write_pending(&w, &r->pending);
 	if (r->saved)
 		json_put_uint(&w, "saved", r->saved);
 	if (r->boot.since)

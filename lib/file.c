@@ -122,15 +122,17 @@ int file_place_new(const char *tmp, const char *path, struct err *e)
 	/* By the system call: not every libc has a function for it. */
 	if (syscall(SYS_renameat2, AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
 		return 0;
-	/* A file system that cannot do that has links, or neither. */
-	if (errno == EINVAL || errno == ENOSYS) {
-		if (link(tmp, path) == 0)
-			return unlink(tmp) < 0 ? err_sys(e, errno, "cannot remove %s", tmp) : 0;
-		if ((errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS) &&
-			(access(path, F_OK) == 0 ? (errno = EEXIST, -1) : rename(tmp, path)) == 0)
-			return 0;
-	}
-	return err_sys(e, errno, "cannot create %s", path);
+	if (errno != EINVAL && errno != ENOSYS)
+		return err_sys(e, errno, "cannot create %s", path);
+	/* A file system that cannot do that has links, */
+	if (link(tmp, path) == 0)
+		return unlink(tmp) < 0 ? err_sys(e, errno, "cannot remove %s", tmp) : 0;
+	if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS)
+		return err_sys(e, errno, "cannot create %s", path);
+	/* or neither: then a look has to do. */
+	if (file_exists(path))
+		return err_sys(e, EEXIST, "cannot create %s", path);
+	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : 0;
 }
 
 static int write_flushed(const char *path, const void *data, size_t n, mode_t mode, struct err *e)

@@ -232,8 +232,13 @@ int mem_out_seal(struct mem_out *o, const struct buf *manifest, struct err *e)
 
 int mem_out_place(struct mem_out *o, struct err *e)
 {
-	if (o->mark && !mem_has_mark(o->path, o->mark) ? file_place_new(o->tmp, o->path, e) < 0 : rename(o->tmp, o->path) < 0 && err_sys(e, errno, "cannot create %s", o->path))
-		return e->code;
+	/* What the same operation had placed before it was cut off gives way. */
+	if (o->mark && !mem_has_mark(o->path, o->mark)) {
+		if (file_place_new(o->tmp, o->path, e) < 0)
+			return e->code;
+	} else if (rename(o->tmp, o->path) < 0) {
+		return err_sys(e, errno, "cannot create %s", o->path);
+	}
 	free(take_ptr(&o->tmp));
 	return file_flush_name(o->path, e);
 }

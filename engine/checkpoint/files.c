@@ -90,10 +90,12 @@ static bool handover_linked(const struct fermata_vm *vm, const struct fermata_sn
 	return !strcmp(to, live);
 }
 
-/* Not beside the memory: nothing can be written to files of a hugetlbfs. */
+/* Not beside the memory: nothing can be written to files of a hugetlbfs. A record from before there were marks has the old name. */
 char *device_state_name(const struct fermata_vm *vm, const struct fermata_snap *s)
 {
-	return str_fmt("%s/devices-%llu-%016llx", vm->run_dir, (unsigned long long)s->id, (unsigned long long)vm->rec->pending.mark);
+	unsigned long long id = s->id, mark = vm->rec->pending.mark;
+
+	return mark ? str_fmt("%s/devices-%llu-%016llx", vm->run_dir, id, mark) : str_fmt("%s/devices-%llu", vm->run_dir, id);
 }
 
 /* Whether it is another snapshot's memory too, as that of an import may be: the other name stays. */

@@ -33,8 +33,10 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *f
 		return err_set(e, -EEXIST, "%s is there already", s->memory);
 	if (output_check(vm, s->memory, tmp, &kind, e) < 0)
 		return e->code;
-	if (file_exists(tmp))
-		return err_set(e, -EEXIST, "%s is there already", tmp);
+	if (file_exists(tmp)) {
+		err_set(e, -EEXIST, "%s is there already", tmp);
+		return err_hint(e, "memory goes there until it is whole: move it away, or name another file");
+	}
 	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
 }
 

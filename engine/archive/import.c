@@ -340,10 +340,9 @@ static int fill(struct job *j, struct qcow2_fill *f, struct err *e)
 
 static int take_disk(struct job *j, const char *file, uint64_t size, struct err *e)
 {
+	struct qcow2_create c = { .size = size, .cluster_bits = 16, .mark = j->vm->rec->pending.mark };
 	auto_qcow2 struct qcow2 *q = NULL;
 	struct qcow2_fill *f;
-
-	struct qcow2_create c = { .size = size, .cluster_bits = 16, .mark = j->vm->rec->pending.mark };
 
 	if (image_new(j->vm, file, &c, false, e) < 0 ||
 		qcow2_open(file, QCOW2_RW, &q, e) < 0 || qcow2_fill_begin(q, &f, e) < 0)
@@ -364,7 +363,8 @@ static int take_file(struct job *j, const char *file, uint64_t size, struct err 
 
 	if (!tmp)
 		return err_nomem(e, "import a snapshot");
-	if (image_new(j->vm, tmp, &(struct qcow2_create){ .size = size }, true, e) < 0 || dev_open(tmp, O_WRONLY, &d, e) < 0)
+	if (image_new(j->vm, tmp, &(struct qcow2_create){ .size = size }, true, e) < 0 ||
+		dev_open(tmp, O_WRONLY, &d, e) < 0)
 		return e->code;
 	while ((rc = get(j, &at, &p, &n, e)) == 0 && n && (rc = dev_write(d, at, p, n, e)) == 0)
 		;
@@ -483,7 +483,8 @@ static int take_all(struct job *j, const struct fermata_snap *s, struct err *e)
 		return e->code;
 	/* Nothing that was read is used before all of it has shown to be whole. */
 	for (size_t i = 0; i < s->n_disks; i++)
-		if (s->disks[i].overlay[0] && overlay_make(j->vm, s->disks[i].overlay, s->disks[i].file, false, j->vm->rec->pending.mark, e) < 0)
+		if (s->disks[i].overlay[0] &&
+			overlay_make(j->vm, s->disks[i].overlay, s->disks[i].file, false, j->vm->rec->pending.mark, e) < 0)
 			return err_at(e, "%s", s->disks[i].disk);
 	return 0;
 }

@@ -80,7 +80,8 @@ int revert_ext_make(struct fermata_vm *vm, const struct fermata_snap *s, struct 
 
 		if (!d->external)
 			continue;
-		if (made_remove_image(vm, d->overlay, mark_of(vm, s), e) < 0 || overlay_make(vm, d->overlay, d->file, d->raw, mark_of(vm, s), e) < 0)
+		if (made_remove_image(vm, d->overlay, mark_of(vm, s), e) < 0 ||
+			overlay_make(vm, d->overlay, d->file, d->raw, mark_of(vm, s), e) < 0)
 			return err_at(e, "%s", d->disk);
 	}
 	return 0;
@@ -91,7 +92,8 @@ int revert_ext_undo(struct fermata_vm *vm, struct err *e)
 	const struct fermata_snap *s = vm->rec->pending.snap;
 
 	for (size_t j = 0; j < s->n_disks; j++)
-		if (s->disks[j].external && s->disks[j].overlay[0] && made_remove_image(vm, s->disks[j].overlay, mark_of(vm, s), e) < 0)
+		if (s->disks[j].external && s->disks[j].overlay[0] &&
+			made_remove_image(vm, s->disks[j].overlay, mark_of(vm, s), e) < 0)
 			return err_at(e, "%s", s->disks[j].disk);
 	return pending_end(vm, e);
 }

@@ -167,12 +167,14 @@ int name_in_file(const char *snapshot);
 
 /*
  * Make @path an empty overlay on @backing: size, cluster size and subclusters as there, mode 0600, owned by the VM's
- * user, durable. It is never seen without @mark. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would be left behind.
+ * user, durable. It is never seen without @mark. -EEXIST if @path is there; -EOPNOTSUPP when a dirty bitmap of @backing would
+ * be left behind.
  */
 int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, uint64_t mark, struct err *e) MUST_CHECK;
 
 /*
- * The same for all external disks of @s, which is pending, whose overlays are not there yet. What was made before one that fails stays.
+ * The same for all external disks of @s, which is pending, whose overlays are not there yet. What was made before one that
+ * fails stays.
  * @made: or NULL; called for each external disk (number @j of @s) as soon as its overlay can be opened. Its name is
  * durable only when this returns.
  */

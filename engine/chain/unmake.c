@@ -11,7 +11,9 @@
 
 void made_stays(struct fermata_vm *vm, const char *path)
 {
-	vm_notice(vm, "%s stays: it is there, and not what '%s' has made", path, vm->rec->pending.snap ? vm->rec->pending.snap->name : vm->name);
+	const struct fermata_snap *s = vm->rec->pending.snap;
+
+	vm_notice(vm, "%s stays: it is there, and not what '%s' has made", path, s ? s->name : vm->name);
 }
 
 static int remove_made(struct fermata_vm *vm, const char *path, uint64_t mark, bool ours, struct err *e)

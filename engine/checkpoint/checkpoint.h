@@ -29,8 +29,8 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 /* ---- files.c ---- */
 
 /*
- * Whether the memory of the pending @s is whole; one that only lacks its name gets it, or goes by the one that it has if somebody
- * else's file is there.
+ * Whether the memory of the pending @s is whole. One that only lacks its name gets it, or, if somebody else's file is there,
+ * goes by the one that it has.
  */
 bool checkpoint_complete(struct fermata_vm *vm, struct fermata_snap *s);
 

@@ -78,6 +78,7 @@ int complete_memory_file(struct fermata_vm *vm, const struct fermata_snap *s, st
 /* QMP migrate-set-capabilities, late-block-activate: @k takes the locks of its images at "cont", not when it has loaded. */
 int set_late_block_activate(struct kvm *k, bool on, struct err *e) MUST_CHECK;
 void dismiss_old_qemu(struct fermata_vm *vm);
+
 /*
  * The guest has gone on in the second QEMU and its memory could not be kept, for reason @e: what is left is a disk snapshot, or
  * nothing, if there are no disks. Then @e's code.

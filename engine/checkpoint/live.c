@@ -224,7 +224,8 @@ static int save_standing(struct live *l, struct saving *m, struct err *e)
 	vm_notice(l->vm, "QEMU gave up the background snapshot (%s): the guest is paused meanwhile", e->msg);
 	l->vm->way = FERMATA_STOPPED;
 	mem_out_done(&l->o);
-	return mem_out_open(l->s->memory, false, false, l->vm->rec->pending.mark, &l->o, e) < 0 || memory_save(l->vm, &l->o, memory_manifest, m, e) < 0 ||
+	return mem_out_open(l->s->memory, false, false, l->vm->rec->pending.mark, &l->o, e) < 0 ||
+		memory_save(l->vm, &l->o, memory_manifest, m, e) < 0 ||
 		memory_go_on(l->vm, true, e) < 0 ? e->code : mem_out_place(&l->o, e);
 }
 
@@ -388,7 +389,8 @@ int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermat
 	struct err also;
 	int rc;
 
-	rc = mem_out_open(s->memory, false, false, vm->rec->pending.mark, &l.o, e) < 0 || piped(&l, &out, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
+	rc = mem_out_open(s->memory, false, false, vm->rec->pending.mark, &l.o, e) < 0 || piped(&l, &out, e) < 0 ||
+		diskshot_prepare(vm, ds, s, e) < 0 ||
 		kvm_guard_call_with(back ? l.in : -1, back ? after_death : vm_rescue, vm, &guard, e) < 0 ? e->code : 0;
 	if (rc == 0) {
 		rc = (back ? background : precopy)(&l, &m, &out, e);

@@ -107,8 +107,8 @@ int diskshot_drop(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 unsigned node_next(const struct disks *ds, const char *disk);
 
 /*
- * QMP blockdev-add, twice, of an image that is no disk's yet: NODE.file and NODE. @backing: the node of its backing file; NULL: none, whatever its
- * header says, since that is open already or not wanted.
+ * QMP blockdev-add, twice, of an image that is no disk's yet: NODE.file and NODE. @backing: the node of its backing file;
+ * NULL: none, whatever its header says, since that is open already or not wanted.
  */
 int node_add(struct fermata_vm *vm, const struct disk_state *d, const char *node, const char *file, bool raw,
 	const char *backing, struct err *e) MUST_CHECK;

@@ -1,7 +1,11 @@
 /* Whether a managed save of any VM of this host needs an image as it is. */
 #include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "engine/chain/chain.h"
 #include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "engine/vm/vm.h"
@@ -9,7 +13,26 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/json.h"
+#include "lib/limits.h"
 #include "lib/own.h"
+
+/* Whether @image is @file, or below it as far as that can be followed. */
+static bool is_read(const char *file, const char *image)
+{
+	char at[PATH_MAX], next[PATH_MAX];
+	bool raw;
+	struct err ignored;
+
+	snprintf(at, sizeof at, "%s", file);
+	for (unsigned depth = 0; depth <= MAX_BACKING_DEPTH && at[0]; depth++) {
+		if (same_file(at, image))
+			return true;
+		if (chain_next(at, next, &raw, &ignored) < 0)
+			break;
+		memcpy(at, next, sizeof at);
+	}
+	return false;
+}
 
 /* One that cannot be read cannot be gone on from either. */
 static int check_save(const char *save, const char *vm, const char *image, struct err *e)
@@ -20,10 +43,12 @@ static int check_save(const char *save, const char *vm, const char *image, struc
 	if (!file_exists(save) || mem_in_open(save, &in, &ignored) < 0)
 		return 0;
 	json_each(d, json_get(json_root(in.manifest), "disks")) {
-		if (!same_file(json_str(json_get(d, "file"), ""), image))
+		const char *file = json_str(json_get(d, "file"), "");
+
+		if (!is_read(file, image))
 			continue;
-		err_set(e, -EBUSY, "%s: it is disk %s of VM '%s', which has a managed save: its memory would not fit the disk any more", image,
-			json_str(json_get(d, "name"), ""), vm);
+		err_set(e, -EBUSY, "%s: %s disk %s of VM '%s', which has a managed save: its memory would not fit the disk any more", image,
+			same_file(file, image) ? "it is" : "it is below", json_str(json_get(d, "name"), ""), vm);
 		return err_hint(e, "'fermata start %s' goes on from it, 'fermata managedsave-remove %s' drops it", vm, vm);
 	}
 	return 0;

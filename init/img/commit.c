@@ -58,7 +58,7 @@ static int run(int argc, char **argv, struct err *e)
 	if (!base)
 		return base_name ? err_set(e, -ENOENT, "did not find '%s' in the backing chain of '%s'", base_name, top->path)
 				 : err_set(e, -EINVAL, "%s: the image has no backing file", top->path);
-	if (img_unsaved(base->path, e) < 0 || image_reopen_rw(base, e) < 0 || chain_commit(top, base, &job, e) < 0)
+	if (img_unsaved(base->path, e) < 0 || (!keep && !base_name && img_unsaved(top->path, e) < 0) || image_reopen_rw(base, e) < 0 || chain_commit(top, base, &job, e) < 0)
 		return e->code;
 	/* Only after the base has it all. */
 	if (!keep && !base_name && (image_reopen_rw(top, e) < 0 || qcow2_make_empty(top->q, e) < 0))

@@ -577,3 +577,15 @@ tags_of() {
 	fermata destroy v
 	fermata img snapshot -c k v.qcow2
 }
+
+@test "img: a commit does not empty the overlay that a VM with a managed save has for its disk" {
+	fermata snapshot-create-as v monday --disk-only
+	fill "$(active v)" 2 0 1M
+	fermata start v --paused
+	fermata managedsave v
+	fails 1 "which has a managed save" img commit "$(active v)"
+	fails 1 "which has a managed save" img commit -q "$(active v)" -b "$PWD/v.qcow2"
+	fermata start v --paused
+	assert_state v paused
+	fermata destroy v
+}

@@ -21,6 +21,21 @@ bool text_take_num(const char **p, char sep, uint64_t *out)
 	return true;
 }
 
+bool text_take_word(const char **p, char *word)
+{
+	const char *s = *p;
+
+	if (!s)
+		return false;
+	for (; *s && (*s != ',' || s[1] == ','); s++) {
+		*word++ = *s;
+		s += *s == ',';
+	}
+	*word = '\0';
+	*p = *s ? s + 1 : NULL;
+	return true;
+}
+
 int text_num(const char *s, uint64_t min, uint64_t max, const char *what, uint64_t *out, struct err *e)
 {
 	uint64_t v = 0;

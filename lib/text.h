@@ -21,6 +21,12 @@ int text_num(const char *s, uint64_t min, uint64_t max, const char *what, uint64
 bool text_take_num(const char **p, char sep, uint64_t *out);
 
 /*
+ * Take the next word out of a list with commas, in which ",," is a comma, as in QEMU's options. @word: out, as much room as all of
+ * the list takes. *p ends up at the word behind it; NULL behind the last, and then there is none: false.
+ */
+bool text_take_word(const char **p, char *word);
+
+/*
  * A size in bytes with an optional suffix K, M, G, T, P, E (powers of 1024, either case; "KiB" and "k" too) and an
  * optional fraction ("1.5G"). @unit: what a bare number counts in (1 for bytes).
  */

@@ -106,24 +106,13 @@ int img_opts_parse(const struct cmd_list *from, unsigned keys, struct img_opts *
 	}
 	for (size_t i = 0; i < from->n && !o->help; i++) {
 		auto_free char *word = malloc(strlen(from->v[i]) + 1);
-		size_t n = 0;
+		const char *at = from->v[i];
 
 		if (!word)
 			return err_nomem(e, "read options");
-		for (const char *p = from->v[i];; p++) {
-			if (*p && *p != ',') {
-				word[n++] = *p;
-			} else if (*p && p[1] == ',') {
-				word[n++] = *p++;
-			} else {
-				word[n] = '\0';
-				if (n && set_key(o, keys, word, e) < 0)
-					return e->code;
-				n = 0;
-				if (!*p)
-					break;
-			}
-		}
+		while (text_take_word(&at, word))
+			if (*word && set_key(o, keys, word, e) < 0)
+				return e->code;
 	}
 	return 0;
 }

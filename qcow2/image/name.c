@@ -88,24 +88,13 @@ static int add_word(struct options *o, const char *word, bool first, struct err 
 static int split(struct options *o, const char *s, struct err *e)
 {
 	auto_free char *word = malloc(strlen(s) + 1);
-	size_t n = 0;
 
 	if (!word)
 		return err_nomem(e, "read an image's name");
-	for (const char *p = s;; p++) {
-		if (*p && *p != ',') {
-			word[n++] = *p;
-		} else if (*p && p[1] == ',') {
-			word[n++] = *p++;
-		} else {
-			word[n] = '\0';
-			if (n && add_word(o, word, p - s == (ptrdiff_t)n, e) < 0)
-				return e->code;
-			n = 0;
-			if (!*p)
-				return 0;
-		}
-	}
+	for (bool first = true; text_take_word(&s, word); first = false)
+		if (*word && add_word(o, word, first, e) < 0)
+			return e->code;
+	return 0;
 }
 
 static int flatten(struct options *o, const char *prefix, const struct json *node, struct err *e)

@@ -78,6 +78,27 @@ static void take_num(void **state)
 	}
 }
 
+static void take_word(void **state)
+{
+	static const struct { const char *list, *words[4]; } cases[] = {
+		{ "", { "" } }, { "a", { "a" } }, { "a,b=c", { "a", "b=c" } }, { "a,,b,c", { "a,b", "c" } }, { ",", { "", "" } },
+		{ "a,", { "a", "" } }, { ",,", { "," } }, { ",,,", { ",", "" } }, { "x,,,y", { "x,", "y" } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		const char *p = cases[i].list;
+		char word[16];
+		size_t n = 0;
+
+		for (; text_take_word(&p, word); n++) {
+			assert_non_null(cases[i].words[n]);
+			assert_string_equal(word, cases[i].words[n]);
+		}
+		assert_null(cases[i].words[n]);
+	}
+}
+
 static void sizes(void **state)
 {
 	static const struct {
@@ -307,6 +328,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(numbers),
 		cmocka_unit_test(take_num),
+		cmocka_unit_test(take_word),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(size_words),
 		cmocka_unit_test(spans),

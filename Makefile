@@ -108,13 +108,13 @@ compile = $(CC) $(defs) $(sysinc) $(CPPFLAGS) -std=gnu11 $(warn) $(hard) $(lean)
 # lib: what every room may use
 lib-y += lib/err.o lib/buf.o lib/clock.o
 lib-y += lib/dev.o lib/dev_file.o lib/file.o lib/lock.o lib/text.o lib/table.o lib/say.o
-lib-y += lib/json.o lib/json_iter.o lib/json_out.o lib/json_text.o lib/ini.o
+lib-y += lib/json.o lib/json_iter.o lib/json_out.o lib/json_text.o lib/ini.o lib/xxh64.o
 
 # qcow2: images, as files
 lib-y += qcow2/handle.o qcow2/header.o qcow2/l2.o qcow2/lock.o qcow2/open.o qcow2/probe.o qcow2/read.o qcow2/write.o
 lib-y += qcow2/head.o qcow2/refs.o qcow2/snap_table.o qcow2/tree.o qcow2/txn.o
 lib-y += qcow2/amend.o qcow2/bitmap.o qcow2/bitmap_dir.o qcow2/bitmap_merge.o qcow2/create.o qcow2/deflate.o qcow2/deflate_code.o qcow2/fill.o
-lib-y += qcow2/inflate.o qcow2/map.o qcow2/resize.o qcow2/snap.o qcow2/space.o qcow2/vmstate.o qcow2/xxh64.o qcow2/zstd.o qcow2/zstd_table.o
+lib-y += qcow2/inflate.o qcow2/map.o qcow2/resize.o qcow2/snap.o qcow2/space.o qcow2/vmstate.o qcow2/zstd.o qcow2/zstd_table.o
 lib-y += qcow2/cells.o qcow2/check.o qcow2/check_bitmap.o qcow2/check_l2.o qcow2/check_refs.o qcow2/check_walk.o qcow2/claim.o
 lib-y += qcow2/finding.o qcow2/repair.o
 # and images of either format, chains of them

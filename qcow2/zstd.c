@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "qcow2/xxh64.h"
+#include "lib/xxh64.h"
 #include "qcow2/zstd_table.h"
 
 #define MAGIC           0xfd2fb528u

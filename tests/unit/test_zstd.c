@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qcow2/xxh64.h"
+#include "lib/xxh64.h"
 #include "qcow2/zstd.h"
 #include "tests/harness/rand.h"
 

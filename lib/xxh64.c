@@ -1,5 +1,5 @@
 /* As its specification has it ("xxHash fast digest algorithm", 0.1.1); steps are its. */
-#include "qcow2/xxh64.h"
+#include "lib/xxh64.h"
 
 #include <endian.h>
 #include <string.h>

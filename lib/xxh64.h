@@ -1,0 +1,10 @@
+/* The hash XXH64 with seed 0: tells contents apart, and Zstandard frames may end with the lower half of it. */
+#ifndef LIB_XXH64_H
+#define LIB_XXH64_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t xxh64(const uint8_t *p, size_t n);
+
+#endif

@@ -133,9 +133,9 @@ lib-$(CONFIG_INSPECT) += kvm/host_check.o
 
 # engine: whole operations, a room a folder (lowest first)
 lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
-lib-y += engine/record/state_json.o engine/record/stay.o
+lib-y += engine/record/state_json.o engine/record/stay.o engine/record/base.o
 lib-y += engine/vm/compat.o engine/vm/compat_lines.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
-lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o engine/chain/frozen.o
+lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o engine/chain/base.o engine/chain/bases.o
 lib-y += engine/chain/images.o engine/chain/made.o engine/chain/merge.o engine/chain/needs.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o
 lib-y += engine/chain/trash.o engine/chain/unmake.o engine/chain/users.o
 lib-y += engine/disks/disks.o engine/disks/node.o engine/disks/running.o engine/disks/switch.o engine/disks/switched.o

@@ -82,6 +82,12 @@ bool fermata_vm_pending(const struct fermata_vm *vm, const char **what, const ch
  */
 int fermata_abandon(struct fermata_vm *vm, bool yes, struct err *e) MUST_CHECK;
 
+/*
+ * Take the images below the disks as they are now, whatever was seen there before: for who has changed them on purpose. Opened
+ * with FERMATA_STEER.
+ */
+int fermata_accept_images(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+
 /* What is wrong with the VM's definition or record although it could be opened; NULL: nothing. Borrowed. */
 const struct err *fermata_vm_trouble(const struct fermata_vm *vm);
 
@@ -321,7 +327,6 @@ struct fermata_snap_disk {
 	bool raw;         /* the frozen image is raw, not qcow2 */
 	bool reused;      /* the overlay was there before us, and is never removed */
 	uint64_t vmstate; /* bytes of VM state that this image carries */
-	uint64_t size;    /* external: of the disk when it was frozen, bytes; 0: not known */
 };
 
 struct fermata_snap {

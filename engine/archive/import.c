@@ -528,6 +528,7 @@ static int finish(struct fermata_vm *vm, struct err *e)
 	if (record_add(r, s, e) < 0)
 		return e->code;
 	r->pending = (struct pending){ 0 };
+	bases_note_all(vm);
 	return record_save(r, e);
 }
 

@@ -92,7 +92,7 @@ int job_note(struct fermata_vm *vm, struct record_job *j, bool done, const char 
 	int rc = 0;
 
 	if (done && j->op == FERMATA_COMMIT)
-		rc = frozen_move(vm, j->images[1], last, j->raw, frozen_size(last, j->raw), e);
+		rc = frozen_move(vm, j->images[1], last, j->raw, e);
 	else if (done && j->op != FERMATA_PULL)
 		rc = disk_use(vm, j->disk, last, j->raw, e);
 	if (rc == 0 && error[0] && j->op == FERMATA_COPY && !j->reused)

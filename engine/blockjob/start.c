@@ -222,6 +222,8 @@ static int begin(struct fermata_vm *vm, struct start *s, struct disks *ds, struc
 	s->j = j;
 	s->d = &ds->d[p->disk];
 	vm->rec->saved = 0; /* the images are about to change */
+	if (j->op == FERMATA_COMMIT || j->op == FERMATA_ACTIVE_COMMIT)
+		record_base_drop(vm->rec, j->images[j->n_images - 1]);
 	if (record_save(vm->rec, e) < 0) {
 		record_job_drop(vm->rec, j);
 		return e->code;

@@ -12,7 +12,6 @@
 #include "kvm/kvm.h"
 #include "lib/err.h"
 #include "lib/file.h"
-#include "lib/file.h"
 #include "lib/own.h"
 
 static size_t def_index(const struct def *def, const char *name)
@@ -35,7 +34,7 @@ int revert_ext_check(struct fermata_vm *vm, const struct fermata_snap *s, struct
 		if (i == vm->def->n_disks)
 			return err_set(e, -ENODEV, "%s: the VM has no such disk any more", d->disk);
 		if (d->external) {
-			if (frozen_check(vm, d->file, e) < 0 || chain_check(vm, d->file, d->raw, e) < 0)
+			if (chain_check(vm, d->file, d->raw, e) < 0 || base_check(vm, NULL, d->file, d->raw, e) < 0)
 				return err_at(e, "%s", d->disk);
 			/* What it is left for is removed in the end, and what it froze is not written to by others. */
 			if (!vm_alive(vm) && overlay_unused(fermata_vm_disk_file(vm, i), e) < 0)

@@ -188,11 +188,13 @@ static int follow(struct fermata_vm *vm, const char *file, bool raw, struct walk
 			break;
 		if (!allowed(vm, w, next))
 			return refuse_outside(vm, image, "backing file", next, e);
-		if (frozen_check(vm, next, e) < 0)
-			return e->code;
 		if (push(w, next, raw ? FORMAT_RAW : FORMAT_QCOW2, e) < 0)
 			return e->code;
 	}
+	/* All of them are allowed: they may be read. The lowest that was replaced is the one to name. */
+	for (size_t i = w->n; i-- > 1;)
+		if (base_check(vm, w->layers[i - 1].file, w->layers[i].file, w->layers[i].format == FORMAT_RAW, e) < 0)
+			return e->code;
 	return 0;
 }
 

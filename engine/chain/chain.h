@@ -139,16 +139,22 @@ void made_stays(struct fermata_vm *vm, const char *path);
 /* -EEXIST: an overlay of the pending operation's is not the one that it made. */
 int made_overlays(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
 
-/* ---- frozen.c ---- */
+/* ---- base.c ---- */
 
-/* Bytes of the disk in image @file; 0: not known, or a device, which may be given more at any time. */
-uint64_t frozen_size(const char *file, bool raw);
+/*
+ * -ESTALE: the image @file, below @above (NULL: below nothing yet) in a chain of @vm's, is another one by now than a snapshot
+ * froze, or than @above was written over. It is read only if the file is another one, or was written to.
+ */
+int base_check(struct fermata_vm *vm, const char *above, const char *file, bool raw, struct err *e) MUST_CHECK;
 
-/* In memory: nothing is known of it any more. Before a merge into @file is on record, which may be cut off when it has grown. */
-void frozen_forget_size(struct fermata_vm *vm, const char *file);
+/* ---- bases.c ---- */
 
-/* -ESTALE: image @file, which a snapshot of @vm's froze, is another one by now: its disk has another size. */
-int frozen_check(const struct fermata_vm *vm, const char *file, struct err *e) MUST_CHECK;
+/*
+ * In memory: remember the images below the disks as they are, for the checks to come; vm->rec->bases_new tells whether that is
+ * news. They must be on disk. bases_note_all() follows the chains first. Best effort.
+ */
+void bases_note(struct fermata_vm *vm, const struct chains *c);
+void bases_note_all(struct fermata_vm *vm);
 
 /* ---- overlay.c ---- */
 

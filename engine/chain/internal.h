@@ -8,6 +8,7 @@
 #include "engine/chain/chain.h"
 #include "kvm/def.h"
 
+struct fermata_snap;
 struct fermata_vm;
 struct kvm_chain;
 struct record;
@@ -36,6 +37,14 @@ bool in_one_folder(const char *a, const char *b);
 
 /* What the header of a qcow2 image names: the backing file, and the external data file, "" where there is none. */
 int read_names(const char *image, char next[PATH_MAX], bool *raw, char data[PATH_MAX], struct err *e) MUST_CHECK;
+
+/* ---- base.c ---- */
+
+/* The snapshot that froze @file, or NULL. */
+const struct fermata_snap *frozen_by(const struct record *r, const char *file);
+
+/* In memory: remember @file as it is, below @above (NULL: not known now). It is read only if it is news. Best effort. */
+void base_note(struct fermata_vm *vm, const char *above, const char *file, bool raw);
 
 /* ---- overlay.c ---- */
 

@@ -158,6 +158,9 @@ int remove_finish(struct fermata_vm *vm, struct err *e)
 	const char *nvram = vm->rec->pending.snap->nvram;
 
 	snap_free(record_take(vm->rec, vm->rec->pending.snap->id));
+	/* A running guest's are looked at when it starts next. */
+	if (!vm_alive(vm))
+		bases_note_all(vm);
 	if ((nvram && record_trash(vm->rec, nvram, e) < 0) || trash_memory(vm, vm->rec->pending.snap, e) < 0 || pending_end(vm, e) < 0)
 		return e->code;
 	trash_empty(vm);

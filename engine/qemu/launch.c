@@ -56,6 +56,16 @@ int launch(struct fermata_vm *vm, struct instance *q, struct kvm_spec *spec, con
 	return 0;
 }
 
+/* For the next start to compare. No start fails for it: where the record cannot be written, nothing can be changed either. */
+static void note_bases(struct fermata_vm *vm, const struct chains *chains)
+{
+	struct err ignored;
+
+	bases_note(vm, chains);
+	if (vm->rec->bases_new && record_save(vm->rec, &ignored) < 0)
+		vm->rec->bases_new = true;
+}
+
 int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const char *map, struct err *e)
 {
 	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
@@ -67,6 +77,7 @@ int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const
 	if (vm_caps(vm, &spec.caps, e) < 0 || chains_find(vm, &chains, e) < 0 || native_reclaim(vm, e) < 0 ||
 		(!incoming && saved_forget(vm, e) < 0))
 		return e->code;
+	note_bases(vm, &chains);
 	vm_hang_up(vm);
 	rc = launch(vm, &own, &spec, &chains, e);
 	vm->kvm = own.kvm;

@@ -126,6 +126,9 @@ void record_free(struct record *r)
 	free(r->trash);
 	while (r->n_stays)
 		record_stay_drop(r, r->n_stays - 1);
+	while (r->n_bases)
+		record_base_drop(r, r->bases[r->n_bases - 1].file);
+	free(r->bases);
 	free(r->stays);
 	for (size_t i = 0; i < r->n_jobs; i++)
 		job_free(r->jobs[i]);

@@ -122,6 +122,18 @@ struct record_stay {
 	bool raw;
 };
 
+/*
+ * An image below a disk's, as it was seen last: another one in its place would be read as what the images above it were written
+ * over. Where it lies and when it was changed changes with every copy; then the content decides.
+ */
+struct record_base {
+	char *file;            /* its real path */
+	uint64_t size;         /* of the disk, bytes; 0: a device, which may be given more at any time */
+	uint64_t span, print;  /* a hash over samples of the first @span bytes, as they read through all images below */
+	uint64_t ino, mtime_ns; /* of the file; 0: a device */
+	uint64_t above;        /* inode of the image over it; 0: not known */
+};
+
 /* What became of the VM's boots. Strings: NULL when there is nothing to say. */
 struct record_boot {
 	uint64_t tries; /* attempts begun since the VM was last healthy: raised and on disk before each of them */
@@ -152,6 +164,9 @@ struct record {
 	size_t n_trash;
 	struct record_stay *stays;
 	size_t n_stays;
+	struct record_base *bases;
+	size_t n_bases;
+	bool bases_new; /* not as they are on disk */
 	struct record_job **jobs;
 	size_t n_jobs;
 	struct pending pending;
@@ -243,6 +258,17 @@ void record_stay_drop(struct record *r, size_t i);
 
 /* What was @from is @to now. */
 int record_stay_move(struct record *r, const char *from, const char *to, bool raw, struct err *e) MUST_CHECK;
+
+/* ---- base.c ---- */
+
+/* What is known of @file, an image below a disk's; NULL: nothing. */
+struct record_base *record_base(const struct record *r, const char *file);
+
+/* It is as @seen says, whose own name is not looked at. */
+int record_base_put(struct record *r, const char *file, const struct record_base *seen, struct err *e) MUST_CHECK;
+
+/* Nothing is known of it any more: it may change from here on. That is on record before the first change. */
+void record_base_drop(struct record *r, const char *file);
 
 /* ---- state_json.c ---- */
 

@@ -47,7 +47,6 @@ static int read_snap_disks(const struct json *o, struct fermata_snap *s, struct 
 			.external = json_bool(json_get(d, "external"), false),
 			.raw = json_bool(json_get(d, "raw"), false),
 			.reused = json_bool(json_get(d, "reused"), false),
-			.size = json_uint(json_get(d, "size"), 0),
 		};
 
 		/* Borrowed from the text: snap_add_disk() copies them. */
@@ -235,7 +234,7 @@ static int read_all(const struct json *o, struct record *r, struct err *e)
 	json_each(t, json_get(o, "trash"))
 		if (record_trash(r, json_str(t, ""), e) < 0)
 			return e->code;
-	if (read_stays(json_get(o, "stays"), r, e) < 0)
+	if (read_stays(json_get(o, "stays"), r, e) < 0 || read_bases(json_get(o, "bases"), r, e) < 0)
 		return e->code;
 	json_each(j, json_get(o, "jobs"))
 		if (read_job(j, r, e) < 0)
@@ -326,8 +325,6 @@ static void write_snap(struct json_out *w, const char *key, const struct fermata
 			json_put_bool(w, "raw", true);
 		if (s->disks[i].reused)
 			json_put_bool(w, "reused", true);
-		if (s->disks[i].size)
-			json_put_uint(w, "size", s->disks[i].size);
 		if (s->disks[i].overlay[0])
 			json_put_str(w, "overlay", s->disks[i].overlay);
 		json_obj_end(w);
@@ -412,6 +409,7 @@ int record_save(struct record *r, struct err *e)
 		json_arr_end(&w);
 	}
 	write_stays(&w, r);
+	write_bases(&w, r);
 	if (r->n_jobs) {
 		json_arr(&w, "jobs");
 		for (size_t i = 0; i < r->n_jobs; i++)
@@ -432,8 +430,10 @@ int record_save(struct record *r, struct err *e)
 	buf_addc(&b, '\n');
 	if (buf_check(&b, "write the commit record", e) < 0)
 		return e->code;
-	if (file_replace(r->path, b.p, b.n, 0600, e) == 0)
+	if (file_replace(r->path, b.p, b.n, 0600, e) == 0) {
+		r->bases_new = false;
 		return 0;
+	}
 	if (e->code == -EINPROGRESS) {
 		/* Whoever says "failed" now promises what may not be so. */
 		e->code = FERMATA_PENDING;

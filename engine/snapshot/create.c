@@ -115,7 +115,6 @@ static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fer
 		on.external = true;
 		on.raw = fermata_vm_disk_raw(vm, i);
 		on.reused = p->c->reuse;
-		on.size = frozen_size(d->file, on.raw);
 		if (file_exists(overlay) != p->c->reuse) {
 			err_set(e, p->c->reuse ? -ENOENT : -EEXIST, "%s: the overlay %s %s", d->def->name, overlay,
 				p->c->reuse ? "is not there" : "is there already");

@@ -123,6 +123,8 @@ static int take_overlays(struct record *r, struct fermata_snap *s, struct err *e
 		d->active = s->disks[j].overlay;
 		d->raw = false;
 		s->disks[j].overlay = none;
+		/* Whatever was known of it is from before it was a disk. */
+		record_base_drop(r, s->disks[j].file);
 	}
 	return 0;
 }
@@ -156,6 +158,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 	r->current = s->id;
 	if (take_overlays(r, s, e) < 0 || (old && leave_frozen(r, old, e) < 0))
 		return e->code;
+	bases_note_all(vm);
 	if (s->adopted)
 		vm->loose = record_take(r, s->id);
 	/* What gives way goes on record as a deletion in the same write that brings the new one in. */

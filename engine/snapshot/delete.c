@@ -37,7 +37,7 @@ static int remove_one(struct fermata_vm *vm, const struct fermata_snap *s, bool 
 		return e->code;
 	for (size_t j = 0; j < s->n_disks; j++)
 		if (s->disks[j].external)
-			frozen_forget_size(vm, s->disks[j].file);
+			record_base_drop(vm->rec, s->disks[j].file);
 	copy = snap_copy(s);
 	if (!copy)
 		return err_nomem(e, "delete a snapshot");

@@ -104,6 +104,7 @@ static int merge_stay(struct fermata_vm *vm, size_t i, struct merge *m, bool *me
 	if (snap_add_disk(s, &d, e) < 0)
 		return e->code;
 	record_stay_drop(vm->rec, i);
+	record_base_drop(vm->rec, d.file);
 	if (record_save(vm->rec, e) < 0)
 		return e->code;
 	rc = merge_carry_out(vm, &s->disks[at], s->id, m, e);

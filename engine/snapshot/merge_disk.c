@@ -300,7 +300,7 @@ static int note_down(struct fermata_vm *vm, const struct fermata_snap_disk *d, c
 	const struct record_disk *r = record_disk(vm->rec, d->disk);
 	const char *file = m->u.file[0];
 
-	if (frozen_move(vm, file, d->file, d->raw, frozen_size(d->file, d->raw), e) < 0 ||
+	if (frozen_move(vm, file, d->file, d->raw, e) < 0 ||
 		(r && r->active && same_file(r->active, file) && disk_use(vm, d->disk, d->file, d->raw, e) < 0))
 		return e->code;
 	return record_trash(vm->rec, file, e);

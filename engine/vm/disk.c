@@ -44,6 +44,8 @@ int disk_use(struct fermata_vm *vm, const char *disk, const char *file, bool raw
 
 	if (!d)
 		return err_nomem(e, "note what a job did");
+	/* A guest writes to it from now on. */
+	record_base_drop(vm->rec, file);
 	d->raw = raw;
 	if (!def || !same_file(def->file, file) || raw != (def->format == FORMAT_RAW))
 		return set_string(&d->active, file, e);
@@ -53,7 +55,7 @@ int disk_use(struct fermata_vm *vm, const char *disk, const char *file, bool raw
 	return 0;
 }
 
-int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool raw, uint64_t size, struct err *e)
+int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool raw, struct err *e)
 {
 	for (size_t i = 0; i < vm->rec->n_snaps; i++)
 		for (size_t k = 0; k < vm->rec->snaps[i]->n_disks; k++) {
@@ -62,7 +64,6 @@ int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool ra
 			if (!d->external || (strcmp(d->file, from) && !same_file(d->file, from)))
 				continue;
 			d->raw = raw;
-			d->size = size;
 			if (set_string(&d->file, to, e) < 0)
 				return e->code;
 		}

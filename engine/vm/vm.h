@@ -111,11 +111,8 @@ int disk_pick(const struct fermata_vm *vm, const char *name, size_t *i, struct e
 /* The disk uses @file from now on, says the record in memory. */
 int disk_use(struct fermata_vm *vm, const char *disk, const char *file, bool raw, struct err *e) MUST_CHECK;
 
-/*
- * What external snapshots froze in @from, or what stays of those that are deleted, is in @to now, whose disk has @size bytes
- * (0: not known).
- */
-int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool raw, uint64_t size, struct err *e) MUST_CHECK;
+/* What external snapshots froze in @from, or what stays of those that are deleted, is in @to now. */
+int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool raw, struct err *e) MUST_CHECK;
 
 /* ---- resumed.c ---- */
 

@@ -371,25 +371,31 @@ const struct cmd cmd_domfsthaw = { "domfsthaw", "VM", "domain", "thaw the guest'
 /* ---- recover ------------------------------------------------------------------------------------------------------- */
 
 static struct {
-	bool abandon, yes;
+	bool abandon, accept, yes;
 	const char *guard;
 } recover_args;
 static const struct opt recover_opts[] = {
 	{ 0, "abandon", NULL, "give up what is pending and cannot go on, once --yes is said", OPT_FLAG(&recover_args.abandon) },
 	{ 0, "yes", NULL, "with --abandon: do it; without, what it costs is said", OPT_FLAG(&recover_args.yes) },
+	{ 0, "accept-images", NULL, "the images below the disks are meant to be as they are now", OPT_FLAG(&recover_args.accept) },
 #if CONFIG_BOOT
 	{ 0, "guard", "keep|back", "what becomes of a guarded command whose guard was cut off", OPT_STR(&recover_args.guard) },
 #endif
 	{ 0 },
 };
 
-static int abandon(const char *name, struct err *e)
+/* What is in the way of a recovery goes first. */
+static int make_way(const char *name, struct err *e)
 {
 	auto_vm struct fermata_vm *vm = NULL;
 
 	if (!name)
-		return err_set(e, ERR_USAGE, "--abandon needs the name of the VM");
-	return vm_get(name, FERMATA_STEER, "recover", &vm, e) < 0 ? e->code : fermata_abandon(vm, recover_args.yes, e);
+		return err_set(e, ERR_USAGE, "%s needs the name of the VM", recover_args.abandon ? "--abandon" : "--accept-images");
+	if (recover_args.abandon && recover_args.accept)
+		return err_set(e, ERR_USAGE, "--abandon and --accept-images exclude each other");
+	if (vm_get(name, FERMATA_STEER, "recover", &vm, e) < 0)
+		return e->code;
+	return recover_args.abandon ? fermata_abandon(vm, recover_args.yes, e) : fermata_accept_images(vm, e);
 }
 
 static int recover_one(const char *name, struct err *e)
@@ -414,8 +420,10 @@ static int run_recover(int argc, char **argv, struct err *e)
 	auto_free char *names = NULL;
 	struct err last = { 0 };
 
-	if (recover_args.abandon || recover_args.yes)
-		return recover_args.abandon ? abandon(argc ? argv[0] : NULL, e) : err_set(e, ERR_USAGE, "--yes goes with --abandon");
+	if (recover_args.yes && !recover_args.abandon)
+		return err_set(e, ERR_USAGE, "--yes goes with --abandon");
+	if (recover_args.abandon || recover_args.accept)
+		return make_way(argc ? argv[0] : NULL, e);
 	if (argc)
 		return recover_one(argv[0], e);
 	if (recover_args.guard)

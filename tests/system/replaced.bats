@@ -95,3 +95,83 @@ refused_everywhere() {
 	done
 	[ "$n_cut" -ge 3 ]
 }
+
+# What is in it decides, and not the file that it is in.
+@test "replaced: a base of the same size is refused, and its copies are taken" {
+	cp -p "$d/a.qcow2" "$FERMATA_ROOT/kept"
+	qemu-img create -q -f qcow2 "$d/new.qcow2" 4M
+	fill "$d/new.qcow2" 9 512k 64k
+	mv "$d/new.qcow2" "$d/a.qcow2"
+	refused_everywhere "$d/a.qcow2" blockcommit w vda --active --pivot --wait
+	cat "$FERMATA_ROOT/kept" >"$d/a.qcow2" # not the file's time, number or place
+	fermata start w --paused
+	fermata destroy w
+	qemu-img convert -O qcow2 -o cluster_size=4k "$FERMATA_ROOT/kept" "$d/a.qcow2" # nor how it is written
+	fermata start w --paused
+	fermata destroy w
+	fill "$d/b.raw" 9 512k 64k
+	refused_everywhere "$d/b.raw" blockpull w vdb
+}
+
+@test "replaced: --accept-images takes what is there" {
+	fill "$d/b.raw" 9 0 64k
+	fails 1 "recover --accept-images w" start w --paused
+	fails 2 "needs the name" recover --accept-images
+	fermata recover --accept-images w
+	fermata start w --paused
+	fermata destroy w
+	fill "$d/b.raw" 8 0 64k
+	fails 1 "is not the image that 'k' froze" start w --paused
+}
+
+# A base that the user has made is known from the first start on, when what is written over it begins.
+@test "replaced: a base of the user's under a disk that was written to is refused, and goes with a new disk" {
+	qemu-img create -q -f qcow2 "$d/base.qcow2" 64M
+	fill "$d/base.qcow2" 1 0 64M
+	qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 "$d/u.qcow2"
+	plain_vm u "$d/u.qcow2"
+	fermata start u --paused
+	fermata destroy u
+	fill "$d/base.qcow2" 2 0 64M
+	fermata start u --paused # nothing was written over the old one
+	fermata destroy u
+	fill "$d/u.qcow2" 5 0 64k
+	fermata start u --paused
+	fermata destroy u
+	fill "$d/base.qcow2" 3 0 64M
+	fails 1 "$d/base.qcow2 is not the image that u ran on" start u --paused
+	fails 1 "$d/base.qcow2 is not the image that u ran on" snapshot-create-as u k --disk-only
+	rm "$d/u.qcow2"
+	truncate -s 1M "$d/other" # its number is not given out again
+	qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 "$d/u.qcow2"
+	fermata start u --paused
+	fermata destroy u
+}
+
+@test "replaced: what our own jobs make of a base is known, and what users rebase" {
+	local job
+	for job in "blockcommit w vda --active --pivot --wait --drop-snapshots" "snapshot-delete w k2" "blockpull w vdb --wait"; do
+		listed w k2 || fermata snapshot-create-as w k2 --disk-only
+		for disk in vda vdb; do fill "$(active w $disk)" 6 1M 64k; done
+		fermata start w --paused
+		fermata $job
+		fermata destroy w
+		fermata start w --paused
+		fermata destroy w
+	done
+	fermata snapshot-create-as w k3 --disk-only
+	fermata img rebase -b '' "$(active w vda)"
+	fermata start w --paused
+	fermata destroy w
+	grep -q '"bases": \[{"file"' "$FERMATA_ROOT/var/lib/fermata/w/state.json"
+}
+
+@test "replaced: a record that cannot be written keeps no VM from its start" {
+	rm -rf "$d/u.qcow2"
+	qemu-img create -q -f qcow2 -b b.raw -F raw "$d/u.qcow2"
+	plain_vm u "$d/u.qcow2"
+	mkdir -p "$FERMATA_ROOT/var/lib/fermata/u"
+	mkdir "$FERMATA_ROOT/var/lib/fermata/u/state.json.new"
+	fermata start u --paused
+	fermata destroy u
+}

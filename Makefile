@@ -125,7 +125,7 @@ lib-y += monitor/chan.o monitor/msg.o monitor/job_status.o monitor/event.o monit
 lib-y += monitor/job.o monitor/schema.o monitor/hmp.o monitor/agent.o monitor/agent_watch.o
 
 # kvm: one QEMU process
-lib-y += kvm/def.o kvm/def_args.o kvm/def_guest.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
+lib-y += kvm/def.o kvm/def_keys.o kvm/def_disk.o kvm/def_net.o kvm/def_args.o kvm/def_guest.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
 lib-y += kvm/argv.o kvm/argv_build.o kvm/argv_disk.o kvm/devices.o kvm/made.o
 lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o
 lib-y += kvm/kvm.o kvm/end.o kvm/memory.o kvm/guard.o kvm/child.o
@@ -134,7 +134,7 @@ lib-$(CONFIG_INSPECT) += kvm/host_check.o
 # engine: whole operations, a room a folder (lowest first)
 lib-y += engine/record/job.o engine/record/pending.o engine/record/record.o engine/record/snap.o
 lib-y += engine/record/state_json.o engine/record/stay.o engine/record/base.o
-lib-y += engine/vm/compat.o engine/vm/compat_lines.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
+lib-y += engine/vm/compat.o engine/vm/compat_lines.o engine/vm/definition.o engine/vm/disk.o engine/vm/guarded.o engine/vm/policy.o engine/vm/reach.o engine/vm/host.o engine/vm/resumed.o engine/vm/status.o engine/vm/vm.o
 lib-y += engine/chain/backing.o engine/chain/branch.o engine/chain/chain.o engine/chain/file_set.o engine/chain/base.o engine/chain/bases.o
 lib-y += engine/chain/images.o engine/chain/made.o engine/chain/merge.o engine/chain/needs.o engine/chain/nvram.o engine/chain/output.o engine/chain/overlay.o
 lib-y += engine/chain/trash.o engine/chain/unmake.o engine/chain/users.o

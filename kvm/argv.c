@@ -190,14 +190,14 @@ static int add_args(const struct build *b, struct err *e)
 {
 	const struct def *d = b->spec->def;
 
-	for (size_t i = 0; i < d->n_qemu_args; i++) {
+	for (size_t i = 0; i < d->qemu_args.n; i++) {
 		char *word;
 
 		if (!b->spec->aside) {
-			argv_add(b->out, d->qemu_args[i]);
+			argv_add(b->out, d->qemu_args.v[i]);
 			continue;
 		}
-		if (sockets_word(i ? d->qemu_args[i - 1] : "", d->qemu_args[i], b->spec->aside, &word, e) < 0)
+		if (sockets_word(i ? d->qemu_args.v[i - 1] : "", d->qemu_args.v[i], b->spec->aside, &word, e) < 0)
 			return e->code;
 		argv_own(b->out, word);
 	}

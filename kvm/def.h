@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvm/def_keys.h"
 #include "lib/buf.h"
 #include "lib/err.h"
 
@@ -15,13 +16,14 @@
 #define DEF_MAX_NETS 16
 #define DEF_MAX_FILE (256 * 1024) /* bytes of a definition */
 
-enum def_format { FORMAT_QCOW2, FORMAT_RAW };
+enum def_format { FORMAT_QCOW2, FORMAT_RAW, FORMAT_UNSAID };
 enum def_bus { BUS_VIRTIO, BUS_IDE, BUS_SATA, BUS_SCSI };
 enum def_snapshot { DISK_SNAP_DEFAULT, DISK_SNAP_INTERNAL, DISK_SNAP_EXTERNAL, DISK_SNAP_NO };
 enum def_accel { ACCEL_KVM, ACCEL_TCG, ACCEL_KVM_TCG };
 
 struct def_disk {
 	char *name;
+	unsigned line; /* of its section's head */
 	char *file; /* this and every other path: absolute */
 	enum def_format format;
 	enum def_bus bus;
@@ -34,6 +36,7 @@ struct def_disk {
 
 struct def_net {
 	char *name;
+	unsigned line;
 	char *type;   /* user | tap | none */
 	char *ifname; /* tap only */
 	char *mac;    /* always set: derived from the VM's and the interface's name when not given */
@@ -56,43 +59,33 @@ struct def {
 	char *memory_mode;  /* normal | instant: the memory is a file that can become a checkpoint as it is */
 	char *memory_dir;   /* where that file is, of a tmpfs or hugetlbfs; NULL: the host's */
 	char *snapshot_dir; /* NULL: beside each disk */
-	char **backing_dirs; /* backing and data files may lie there, too; nothing is made there */
-	size_t n_backing_dirs;
+	struct key_list backing_dirs; /* backing and data files may lie there, too; nothing is made there */
 	char *qemu;         /* name or path */
 	char *user;         /* NULL: as started */
 	struct def_disk *disks;
 	size_t n_disks;
 	struct def_net *nets;
 	size_t n_nets;
-	struct {
-		bool autostart;
-		unsigned order;
-		char *from;     /* "cold" by default */
-		char *fallback; /* as written: a list with commas; NULL: none */
-		char *healthy;  /* running | agent | serial "TEXT" */
-		uint64_t within_ms;
-		unsigned attempts;
-		bool discard_changes;
-		bool verify; /* read all of an instant checkpoint's memory first */
-		char *on_crash, *on_stop;
-		uint64_t back_off_ms, stop_within_ms;
-	} boot;
-	char **qemu_args; /* the [qemu] arg lines, split into words as a shell would, without expansion */
-	size_t n_qemu_args;
+	void *further; /* the section of those who know more of a VM than kvm/ does */
+	const struct def_section *further_keys;
+	struct key_list qemu_args; /* the [qemu] arg lines, split into words as a shell would, without expansion */
 	char *left_out; /* disks of those that take no part in snapshots, with commas; NULL: none */
 };
 
 /*
- * Read the definition at @path for the VM @name. @def: out; def_free(). A wrong key, a wrong value, a duplicate, a
+ * Read the definition at @path for the VM @name. @further: a section that the caller has beside those of kvm/, or NULL; it
+ * outlives @def. @def: out; def_free(). A wrong key, a wrong value, a duplicate, a
  * missing disk file key or format: -EINVAL as "FILE:LINE: what"; -ENOENT when the file is not there.
  */
-int def_read(const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+int def_read(const char *path, const char *name, const struct def_section *further, struct def **def, struct err *e) MUST_CHECK;
 
 /* The same from @file, a copy of what was at @path: that is what errors name and relative paths begin at. */
-int def_read_as(const char *file, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+int def_read_as(const char *file, const char *path, const char *name, const struct def_section *further, struct def **def,
+	struct err *e) MUST_CHECK;
 
 /* The same from its @text, which was at @path. */
-int def_parse(const struct buf *text, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+int def_parse(const struct buf *text, const char *path, const char *name, const struct def_section *further, struct def **def,
+	struct err *e) MUST_CHECK;
 void def_free(struct def *def);
 static inline void def_freep(struct def **def)
 {

@@ -94,7 +94,7 @@ static bool option_is(const char *options, const char *key, const char *value, s
 static const char *writable_drive(const struct def *d, size_t i)
 {
 	static const char *const plain[] = { "hda", "hdb", "hdc", "hdd", "fda", "fdb", "sd", "mtdblock", "pflash" };
-	const char *name = d->qemu_args[i], *value = i + 1 < d->n_qemu_args ? d->qemu_args[i + 1] : "";
+	const char *name = d->qemu_args.v[i], *value = i + 1 < d->qemu_args.n ? d->qemu_args.v[i + 1] : "";
 	size_t n;
 
 	if (*name++ != '-')
@@ -126,8 +126,8 @@ static bool drive_is_called(const struct def *d, const char *drive, const char *
 			return true;
 	for (size_t k = 0; k < 2; k++) {
 		id = option_value(drive, keys[k], &n);
-		for (size_t i = 1; id && i < d->n_qemu_args; i++) {
-			const char *device = d->qemu_args[i];
+		for (size_t i = 1; id && i < d->qemu_args.n; i++) {
+			const char *device = d->qemu_args.v[i];
 
 			if (option_is(device, "drive", id, n) && option_is(device, "id", name, len))
 				return true;
@@ -154,7 +154,7 @@ bool def_extra_disk(const struct def *d, char name[DEF_EXTRA_MAX])
 {
 	static const char *const keys[] = { "id", "node-name", "file", "filename", "file.filename" };
 
-	for (size_t i = 0; i < d->n_qemu_args; i++) {
+	for (size_t i = 0; i < d->qemu_args.n; i++) {
 		const char *drive = writable_drive(d, i), *called = NULL;
 		bool left_out = false;
 		size_t n = 0;

@@ -33,6 +33,6 @@ void def_guest(const struct def *d, struct buf *b)
 		if (!str_eq(n->type, "none"))
 			buf_addf(b, "net %s = %s, %s\n", n->name, n->model, n->mac);
 	}
-	for (size_t i = 0; i < d->n_qemu_args; i++)
-		put(b, "[qemu] arg", d->qemu_args[i]);
+	for (size_t i = 0; i < d->qemu_args.n; i++)
+		put(b, "[qemu] arg", d->qemu_args.v[i]);
 }

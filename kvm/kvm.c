@@ -130,11 +130,12 @@ static int keep_definition(const struct start *s, struct err *e)
 	return fd < 0 ? err_sys(e, errno, "cannot create %s", path) : io_write_full(fd, text, strlen(text), path, e);
 }
 
-int kvm_definition(const char *run_dir, const char *path, const char *name, struct def **def, struct err *e)
+int kvm_definition(const char *run_dir, const char *path, const char *name, const struct def_section *further, struct def **def,
+	struct err *e)
 {
 	auto_free char *kept = str_fmt("%s/" RUN_DEF, run_dir);
 
-	return kept ? def_read_as(kept, path, name, def, e) : err_nomem(e, "read a definition");
+	return kept ? def_read_as(kept, path, name, further, def, e) : err_nomem(e, "read a definition");
 }
 
 /* Everything that QEMU will inherit. */

@@ -132,7 +132,8 @@ int kvm_start(const struct kvm_spec *spec, struct deadline d, struct kvm **out, 
 pid_t kvm_pid(const char *run_dir);
 
 /* The definition that the running QEMU of @run_dir was started with; @path: where its file was. def_free(). */
-int kvm_definition(const char *run_dir, const char *path, const char *name, struct def **def, struct err *e) MUST_CHECK;
+int kvm_definition(const char *run_dir, const char *path, const char *name, const struct def_section *further, struct def **def,
+	struct err *e) MUST_CHECK;
 
 /* Remove pid and sockets of a QEMU that is dead. Only with the VM's lock held. */
 void kvm_clean(const char *run_dir);

@@ -233,8 +233,8 @@ void sockets_remove(const struct buf *words)
 
 void kvm_sockets_remove(const struct def *d, const char *aside)
 {
-	for (size_t i = 1; i < d->n_qemu_args; i++) {
-		auto_free char *path = path_of(d->qemu_args[i - 1], d->qemu_args[i]);
+	for (size_t i = 1; i < d->qemu_args.n; i++) {
+		auto_free char *path = path_of(d->qemu_args.v[i - 1], d->qemu_args.v[i]);
 		auto_free char *other = path ? str_fmt("%s%s", path, aside) : NULL;
 
 		if (other)

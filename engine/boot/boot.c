@@ -13,6 +13,7 @@
 #include "engine/save/managed.h"
 #include "engine/snapshot/snapshot.h"
 #include "engine/vm/guarded.h"
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -51,7 +52,7 @@ static int keep_present(struct fermata_vm *vm, const char *from, struct err *e)
 	auto_free char *name = NULL;
 	const struct fermata_snap *s;
 
-	if (vm->def->boot.discard_changes || b->kept)
+	if (policy_of(vm->def)->discard_changes || b->kept)
 		return 0;
 	name = boot_snap_name(vm, KEPT, b->kept_id);
 	if (!name)
@@ -95,7 +96,7 @@ static int bring_back(struct fermata_vm *vm, const char *from, const struct ferm
 
 static int bring_up(struct fermata_vm *vm, const char *from, bool paused, struct err *e)
 {
-	const struct fermata_revert r = { .running = !paused, .paused = paused, .verify = vm->def->boot.verify };
+	const struct fermata_revert r = { .running = !paused, .paused = paused, .verify = policy_of(vm->def)->verify };
 	bool managed = same_text(from, SAVED);
 
 	if (managed && !(CONFIG_MEMORY && fermata_managed(vm)))
@@ -109,7 +110,7 @@ static int bring_up(struct fermata_vm *vm, const char *from, bool paused, struct
 
 static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
 {
-	struct deadline d = deadline_in(vm->def->boot.within_ms);
+	struct deadline d = deadline_in(policy_of(vm->def)->within_ms);
 	auto_fd int fd = -1;
 	size_t n;
 	bool listen = health_serial_text(vm, &n);
@@ -127,13 +128,13 @@ static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
 
 static const char *golden(const struct fermata_vm *vm)
 {
-	return vm->rec->boot.good ? vm->rec->boot.good : vm->def->boot.from;
+	return vm->rec->boot.good ? vm->rec->boot.good : policy_of(vm->def)->from;
 }
 
 /* Every choice in its order, each with its NUL; @n: out. NULL: no memory. */
 static char *choices(const struct fermata_vm *vm, bool cold, size_t *n)
 {
-	const char *guard = guard_is_first(vm) ? vm->rec->boot.guard : NULL, *s = vm->def->boot.fallback;
+	const char *guard = guard_is_first(vm) ? vm->rec->boot.guard : NULL, *s = policy_of(vm->def)->fallback;
 	auto_buf struct buf b = { 0 };
 	bool saved = !cold && vm->rec->boot.saved;
 
@@ -217,7 +218,7 @@ int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
 		return e->code;
 	vm->rec->boot.cut = false;
 	/* What the definition says needs no second word. */
-	if (name && record_string(&vm->rec->boot.good, same_text(name, vm->def->boot.from) ? NULL : name, e) < 0)
+	if (name && record_string(&vm->rec->boot.good, same_text(name, policy_of(vm->def)->from) ? NULL : name, e) < 0)
 		return e->code;
 	return boot_note_healthy(vm, NULL, e);
 }
@@ -234,7 +235,7 @@ static bool resumed(struct fermata_vm *vm, struct err *e)
 static int try_all(struct fermata_vm *vm, const char *list, size_t n, struct err *e)
 {
 	struct record_boot *b = &vm->rec->boot;
-	unsigned each = vm->def->boot.attempts;
+	unsigned each = policy_of(vm->def)->attempts;
 	uint64_t i = b->tries < n * each ? b->tries : 0;
 
 	err_set(e, -EIO, "the last attempt was cut off");
@@ -283,7 +284,7 @@ int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
 		guard_tell(vm);
 	list = choices(vm, cold, &n);
 	/* The list stays the same until one of it is healthy, or all have failed. */
-	if (list && (!vm->rec->boot.tries || vm->rec->boot.tries >= n * vm->def->boot.attempts)) {
+	if (list && (!vm->rec->boot.tries || vm->rec->boot.tries >= n * policy_of(vm->def)->attempts)) {
 		free(list);
 		vm->rec->boot.tries = 0;
 		vm->rec->boot.saved = CONFIG_MEMORY && fermata_managed(vm);
@@ -294,9 +295,9 @@ int fermata_boot(struct fermata_vm *vm, bool cold, struct err *e)
 	rc = try_all(vm, list, n, e);
 	if (rc >= 0)
 		return rc;
-	if (rc == FERMATA_PENDING && vm->rec->boot.tries < n * vm->def->boot.attempts)
+	if (rc == FERMATA_PENDING && vm->rec->boot.tries < n * policy_of(vm->def)->attempts)
 		return err_at(e, "%s: cannot boot", vm->name);
-	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || boot_note(vm, n * vm->def->boot.attempts, NULL, e->msg, &also) < 0)
+	if ((vm_alive(vm) && life_kill(vm, &also) < 0) || boot_note(vm, n * policy_of(vm->def)->attempts, NULL, e->msg, &also) < 0)
 		err_also(e, "and: %s", also.msg);
 	return err_at(e, "%s: cannot boot; every choice failed, the last because", vm->name);
 }
@@ -307,14 +308,14 @@ int fermata_boot_stop(struct fermata_vm *vm, struct err *e)
 {
 	if (!vm_alive(vm))
 		return 0;
-	if (CONFIG_MEMORY && same_text(vm->def->boot.on_stop, "managedsave")) {
+	if (CONFIG_MEMORY && same_text(policy_of(vm->def)->on_stop, "managedsave")) {
 		if (fermata_save(vm, &(struct fermata_save){ 0 }, e) == 0)
 			return 0;
 		vm_notice(vm, "stop: %s; it is shut down", e->msg);
 	}
-	if (!same_text(vm->def->boot.on_stop, "kill")) {
+	if (!same_text(policy_of(vm->def)->on_stop, "kill")) {
 		if (fermata_shutdown(vm, FERMATA_BY_DEFAULT, false, e) == 0 &&
-			fermata_wait_off(vm, vm->def->boot.stop_within_ms, e) == 0)
+			fermata_wait_off(vm, policy_of(vm->def)->stop_within_ms, e) == 0)
 			return 0;
 		vm_notice(vm, "stop: %s; its plug is pulled", e->msg);
 	}

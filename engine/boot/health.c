@@ -7,6 +7,7 @@
 
 #include "engine/boot/internal.h"
 #include "engine/fermata.h"
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/clock.h"
@@ -76,7 +77,7 @@ static int wait_serial(int fd, const char *text, size_t n, struct deadline d, st
 /* The text of healthy = serial "TEXT", or NULL. */
 const char *health_serial_text(const struct fermata_vm *vm, size_t *n)
 {
-	const char *h = vm->def->boot.healthy;
+	const char *h = policy_of(vm->def)->healthy;
 
 	if (strncmp(h, SERIAL, sizeof SERIAL - 1))
 		return NULL;
@@ -104,7 +105,7 @@ int wait_healthy(struct fermata_vm *vm, int fd, struct deadline d, struct err *e
 		return err_set(e, -EIO, "the VM is %s", fermata_state_name(st.state));
 	if ((text = health_serial_text(vm, &n)))
 		return wait_serial(fd, text, n, d, e);
-	return same_text(vm->def->boot.healthy, "agent") ? wait_agent(vm, d, e) : 0;
+	return same_text(policy_of(vm->def)->healthy, "agent") ? wait_agent(vm, d, e) : 0;
 }
 
 int fermata_boot_healthy(struct fermata_vm *vm, struct err *e)
@@ -114,5 +115,5 @@ int fermata_boot_healthy(struct fermata_vm *vm, struct err *e)
 
 	if (health_serial_text(vm, &n) && console_connect(vm, &fd, e) < 0)
 		return err_at(e, "%s", vm->name);
-	return wait_healthy(vm, fd, deadline_in(vm->def->boot.within_ms), e) < 0 ? err_at(e, "%s", vm->name) : 0;
+	return wait_healthy(vm, fd, deadline_in(policy_of(vm->def)->within_ms), e) < 0 ? err_at(e, "%s", vm->name) : 0;
 }

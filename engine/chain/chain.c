@@ -109,8 +109,8 @@ static bool allowed(struct fermata_vm *vm, struct walk *w, const char *real)
 
 	if (dir_allows(real, vm->state_dir, true) || dir_allows(real, vm->def->snapshot_dir, true))
 		return true;
-	for (size_t i = 0; i < vm->def->n_backing_dirs; i++)
-		if (dir_allows(real, vm->def->backing_dirs[i], true))
+	for (size_t i = 0; i < vm->def->backing_dirs.n; i++)
+		if (dir_allows(real, vm->def->backing_dirs.v[i], true))
 			return true;
 	for (size_t i = 0; i < vm->def->n_disks; i++)
 		if (dir_allows(real, vm->def->disks[i].file, false))

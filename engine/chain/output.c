@@ -8,6 +8,7 @@
 #include "engine/chain/internal.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "lib/buf.h"
@@ -26,7 +27,7 @@ static int add_files(struct fermata *host, const char *name, struct file_set *s,
 
 	if (!conf || !state || !saved)
 		return err_nomem(e, "look for the VMs' files");
-	if (def_read(conf, name, &def, e) < 0 || record_load(state, &r, e) < 0)
+	if (def_read(conf, name, &policy_section, &def, e) < 0 || record_load(state, &r, e) < 0)
 		return e->code;
 	file_set_add_needs(s, def, r);
 	for (size_t i = 0; i < r->n_snaps; i++)

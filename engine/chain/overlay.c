@@ -11,6 +11,7 @@
 #include "engine/chain/internal.h"
 #include "engine/fermata.h"
 #include "engine/record/record.h"
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "lib/buf.h"
@@ -359,7 +360,7 @@ void other_needs(struct file_set *s, struct fermata_vm *vm, const char *name)
 	struct err e;
 
 	/* What cannot be read may need anything. */
-	if (!conf || !state || def_read(conf, name, &def, &e) < 0 || record_load(state, &r, &e) < 0)
+	if (!conf || !state || def_read(conf, name, &policy_section, &def, &e) < 0 || record_load(state, &r, &e) < 0)
 		s->all = true;
 	else
 		file_set_add_needs(s, def, r);

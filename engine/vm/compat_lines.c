@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/def_guest.h"
@@ -65,7 +66,7 @@ int compat_definition(const struct fermata_vm *vm, const char *was, struct err *
 	buf_adds(&text, was);
 	if (buf_check(&text, "compare definitions", e) < 0)
 		return e->code;
-	if (def_parse(&text, vm->def->path, vm->name, &old, &why) < 0)
+	if (def_parse(&text, vm->def->path, vm->name, &policy_section, &old, &why) < 0)
 		return err_set(e, -ESTALE, "the definition it was saved with cannot be compared with the present one: %s", why.msg);
 	def_guest(old, &a);
 	def_guest(vm->def, &b);

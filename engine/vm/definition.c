@@ -3,6 +3,7 @@
 
 #include "engine/fermata.h"
 #include "engine/record/record.h"
+#include "engine/vm/policy.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
 #include "kvm/kvm.h"
@@ -44,11 +45,11 @@ int definition_read(struct fermata_vm *vm, struct err *e)
 		return err_nomem(e, "open a VM");
 	if (!file_exists(conf))
 		no_such_vm(vm->host, vm->name, &broken);
-	else if (def_read(conf, vm->name, &vm->def, &broken) == 0)
+	else if (def_read(conf, vm->name, &policy_section, &vm->def, &broken) == 0)
 		broken.code = 0;
 	if (broken.code) {
 		/* A definition is for the next start. */
-		if (!vm_alive(vm) || kvm_definition(vm->run_dir, conf, vm->name, &vm->def, e) < 0) {
+		if (!vm_alive(vm) || kvm_definition(vm->run_dir, conf, vm->name, &policy_section, &vm->def, e) < 0) {
 			*e = broken;
 			return e->code;
 		}

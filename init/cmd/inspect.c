@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "engine/vm/policy.h"
 #include "init/cli/cmd.h"
 #include "init/cli/vm.h"
 #include "kvm/kvm.h"
@@ -43,7 +44,7 @@ static int run_dominfo(int argc, char **argv, struct err *e)
 		json_put_uint(&w, "max-memory", def->memory);
 		json_put_uint(&w, "used-memory", used);
 		json_put_str(&w, "machine", def->machine);
-		json_put_bool(&w, "autostart", def->boot.autostart);
+		json_put_bool(&w, "autostart", policy_of(def)->autostart);
 		json_put_str(&w, "definition", def->path);
 		json_obj_end(&w);
 		return cmd_put_json(&b, e);
@@ -57,7 +58,7 @@ static int run_dominfo(int argc, char **argv, struct err *e)
 		"Used memory:", (unsigned long long)(used >> 10));
 	if (CONFIG_MEMORY)
 		printf("%-15s %s\n", "Managed save:", fermata_managed(vm) ? "yes" : "no");
-	printf("%-15s %s\n%-15s %s\n%-15s %s\n\n", "Machine:", def->machine, "Autostart:", def->boot.autostart ? "enable" : "disable",
+	printf("%-15s %s\n%-15s %s\n%-15s %s\n\n", "Machine:", def->machine, "Autostart:", policy_of(def)->autostart ? "enable" : "disable",
 		"Definition:", def->path);
 	return 0;
 }

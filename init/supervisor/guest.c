@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 
+#include "engine/vm/policy.h"
 #include "engine/vm/program.h"
 #include "init/supervisor/internal.h"
 #include "lib/clock.h"
@@ -337,7 +338,7 @@ static void read_one(struct guests *all, const char *name)
 {
 	auto_free char *dir = run_dir(all, name);
 	struct guest *g = need(all, name);
-	const struct def *def;
+	const struct policy *policy;
 	struct fermata_vm *vm;
 	struct err e;
 
@@ -346,12 +347,12 @@ static void read_one(struct guests *all, const char *name)
 			log_err(&e);
 		return;
 	}
-	def = fermata_vm_def(vm);
-	g->order = def->boot.order;
-	g->autostart = def->boot.autostart;
-	g->restart = !strcmp(def->boot.on_crash, "restart");
-	g->stop = !strcmp(def->boot.on_crash, "stop");
-	g->back_off_ms = def->boot.back_off_ms;
+	policy = policy_of(fermata_vm_def(vm));
+	g->order = policy->order;
+	g->autostart = policy->autostart;
+	g->restart = !strcmp(policy->on_crash, "restart");
+	g->stop = !strcmp(policy->on_crash, "stop");
+	g->back_off_ms = policy->back_off_ms;
 	fermata_vm_close(vm);
 	if (dir_make(dir, 0700, &e) < 0)
 		log_err(&e);

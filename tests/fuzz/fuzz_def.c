@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/vm/policy.h"
 #include "kvm/kvm.h"
 #include "lib/limits.h"
 #include "lib/own.h"
@@ -77,7 +78,7 @@ static void check_argv(const struct def *d)
 		return;
 	}
 	want(a.v[a.n] == NULL);
-	for (size_t i = 0; i + 1 < a.n - d->n_qemu_args && disk < d->n_disks; i++) {
+	for (size_t i = 0; i + 1 < a.n - d->qemu_args.n && disk < d->n_disks; i++) {
 		auto_free char *file = str_eq(a.v[i], "-blockdev") ? value_of(a.v[i + 1], "filename") : NULL;
 
 		disk += file && str_eq(file, d->disks[disk].file);
@@ -96,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	want(fd >= 0 && write(fd, data, size) == (ssize_t)size);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	if (def_read(path, "koan", &d, &e) < 0) {
+	if (def_read(path, "koan", &policy_section, &d, &e) < 0) {
 		want(e.code < 0 && str_starts(e.msg, path));
 		return 0;
 	}

@@ -35,7 +35,7 @@ static struct def *read_def(const char *text)
 
 	fputs(text, f);
 	fclose(f);
-	if (def_read(path, "koan", &d, &e) < 0)
+	if (def_read(path, "koan", NULL, &d, &e) < 0)
 		fail_msg("%s", e.msg);
 	return d;
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "engine/vm/vm.h"
+#include "engine/vm/policy.h"
 #include "kvm/def_guest.h"
 #include "kvm/made.h"
 #include "lib/own.h"
@@ -20,7 +21,7 @@ static void guest_of(const char *text, struct buf *out)
 	struct err e = { 0 };
 
 	buf_adds(&b, text);
-	if (def_parse(&b, "/etc/fermata/koan.conf", "koan", &d, &e) < 0)
+	if (def_parse(&b, "/etc/fermata/koan.conf", "koan", &policy_section, &d, &e) < 0)
 		fail_msg("%s", e.msg);
 	def_guest(d, out);
 	assert_int_equal(buf_check(out, "test", &e), 0);

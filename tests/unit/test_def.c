@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "engine/vm/policy.h"
 #include "kvm/def.h"
 #include "lib/buf.h"
 #include "lib/file.h"
@@ -22,7 +23,7 @@ static int read_def(const char *text, struct def **d, struct err *e)
 
 	fputs(text, f);
 	fclose(f);
-	return def_read(path, "koan", d, e);
+	return def_read(path, "koan", &policy_section, d, e);
 }
 
 static struct def *must(const char *text)
@@ -49,14 +50,14 @@ static void least(void **state)
 	assert_false(d->agent);
 	assert_string_equal(d->memory_mode, "normal");
 	assert_string_equal(d->qemu, CONFIG_QEMU);
-	assert_int_equal(d->n_disks + d->n_nets + d->n_qemu_args, 0);
-	assert_string_equal(d->boot.from, "cold");
-	assert_string_equal(d->boot.healthy, "running");
-	assert_string_equal(d->boot.on_crash, "restart");
-	assert_string_equal(d->boot.on_stop, "shutdown");
-	assert_int_equal(d->boot.within_ms, 60000);
-	assert_int_equal(d->boot.attempts, 3);
-	assert_false(d->boot.autostart);
+	assert_int_equal(d->n_disks + d->n_nets + d->qemu_args.n, 0);
+	assert_string_equal(policy_of(d)->from, "cold");
+	assert_string_equal(policy_of(d)->healthy, "running");
+	assert_string_equal(policy_of(d)->on_crash, "restart");
+	assert_string_equal(policy_of(d)->on_stop, "shutdown");
+	assert_int_equal(policy_of(d)->within_ms, 60000);
+	assert_int_equal(policy_of(d)->attempts, 3);
+	assert_false(policy_of(d)->autostart);
 	def_free(d);
 }
 
@@ -92,10 +93,10 @@ static void whole(void **state)
 	assert_string_equal(d->firmware, path);
 	assert_int_equal(d->nvram_format, FORMAT_QCOW2);
 	assert_string_equal(d->memory_mode, "instant");
-	assert_int_equal(d->n_backing_dirs, 2);
-	assert_string_equal(d->backing_dirs[0], "/gold");
+	assert_int_equal(d->backing_dirs.n, 2);
+	assert_string_equal(d->backing_dirs.v[0], "/gold");
 	snprintf(path, sizeof path, "%s/more", dir);
-	assert_string_equal(d->backing_dirs[1], path);
+	assert_string_equal(d->backing_dirs.v[1], path);
 	snprintf(path, sizeof path, "%s/bin/qemu", dir);
 	assert_string_equal(d->qemu, path);
 	assert_string_equal(d->user, "nobody");
@@ -126,18 +127,18 @@ static void whole(void **state)
 	assert_string_equal(d->nets[1].mac, "52:54:00:AA:bb:01");
 	assert_string_equal(d->nets[1].model, "e1000");
 
-	assert_true(d->boot.autostart && d->boot.discard_changes);
-	assert_int_equal(d->boot.order, 7);
-	assert_string_equal(d->boot.fallback, "factory, cold");
-	assert_int_equal(d->boot.within_ms, 90000);
-	assert_string_equal(d->boot.on_crash, "revert");
-	assert_string_equal(d->boot.on_stop, "kill");
-	assert_int_equal(d->boot.back_off_ms, 250);
-	assert_int_equal(d->boot.stop_within_ms, 120000);
+	assert_true(policy_of(d)->autostart && policy_of(d)->discard_changes);
+	assert_int_equal(policy_of(d)->order, 7);
+	assert_string_equal(policy_of(d)->fallback, "factory, cold");
+	assert_int_equal(policy_of(d)->within_ms, 90000);
+	assert_string_equal(policy_of(d)->on_crash, "revert");
+	assert_string_equal(policy_of(d)->on_stop, "kill");
+	assert_int_equal(policy_of(d)->back_off_ms, 250);
+	assert_int_equal(policy_of(d)->stop_within_ms, 120000);
 
-	assert_int_equal(d->n_qemu_args, ARRAY_SIZE(words));
+	assert_int_equal(d->qemu_args.n, ARRAY_SIZE(words));
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		assert_string_equal(d->qemu_args[i], words[i]);
+		assert_string_equal(d->qemu_args.v[i], words[i]);
 	def_free(d);
 }
 
@@ -272,8 +273,8 @@ static void not_there(void **state)
 	struct def *d = NULL;
 
 	(void)state;
-	assert_int_equal(def_read("/nonexistent/x.conf", "x", &d, &e), -ENOENT);
-	assert_int_equal(def_read("/nonexistent/x.conf", "../x", &d, &e), -EINVAL);
+	assert_int_equal(def_read("/nonexistent/x.conf", "x", NULL, &d, &e), -ENOENT);
+	assert_int_equal(def_read("/nonexistent/x.conf", "../x", NULL, &d, &e), -EINVAL);
 }
 
 static void names(void **state)

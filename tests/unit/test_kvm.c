@@ -987,7 +987,7 @@ static int setup(void **state)
 	f = fopen(path, "w");
 	fputs("memory = 1M\naccel = tcg\n", f);
 	fclose(f);
-	return def_read(path, "koan", &def, &e);
+	return def_read(path, "koan", NULL, &def, &e);
 }
 
 static int teardown(void **state)

@@ -1,0 +1,98 @@
+/* [net NAME] */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvm/def_sections.h"
+#include "lib/file.h"
+#include "lib/own.h"
+
+static int check_mac(const char *s, struct err *e)
+{
+	for (int i = 0; i < 17; i++)
+		if (i % 3 == 2 ? s[i] != ':' : !isxdigit((unsigned char)s[i]))
+			return err_set(e, -EINVAL, "mac '%s' is not six pairs of hex digits with colons", s);
+	if (s[17])
+		return err_set(e, -EINVAL, "mac '%s' is not six pairs of hex digits with colons", s);
+	/* The lowest bit of the first byte: an odd digit, where 'a' is even although its code is odd. */
+	return (s[1] ^ (s[1] > '9')) & 1 ? err_set(e, -EINVAL, "mac '%s' is a group's address", s) : 0;
+}
+
+/* A QEMU device's name, since it goes before a comma on the command line. */
+static int check_model(const char *s, struct err *e)
+{
+	if (strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen(s))
+		return 0;
+	return err_set(e, -EINVAL, "model '%s' is not a device's name", s);
+}
+
+#define K(n, k, m, ...) DEF_KEY(n, k, offsetof(struct def_net, m), ##__VA_ARGS__)
+static const struct def_key keys[] = {
+	K("type", KEY_WORD, type, .words = "user|tap|none"),
+	K("ifname", KEY_STR, ifname, .max = 15), /* IFNAMSIZ */
+	K("mac", KEY_CHECK, mac, .check = check_mac),
+	K("model", KEY_CHECK, model, .check = check_model),
+};
+
+/* 52:54:00 is QEMU's own prefix; the rest follows from the names, so that it stays from start to start. */
+static char *make_mac(const char *vm, const char *net)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (const char *p = vm; *p; p++)
+		h = (h ^ (unsigned char)*p) * 16777619u;
+	h = (h ^ '/') * 16777619u;
+	for (const char *p = net; *p; p++)
+		h = (h ^ (unsigned char)*p) * 16777619u;
+	return str_fmt("52:54:00:%02x:%02x:%02x", h >> 16 & 255, h >> 8 & 255, h & 255);
+}
+
+static void *add_net(struct def *d, const char *name, unsigned line, struct err *e)
+{
+	struct def_net *k;
+
+	if (d->n_nets == DEF_MAX_NETS) {
+		err_set(e, -EINVAL, "more than %d networks", DEF_MAX_NETS);
+		return NULL;
+	}
+	k = def_grow(d->nets, d->n_nets, sizeof *k);
+	if (!k) {
+		err_nomem(e, "read a definition");
+		return NULL;
+	}
+	d->nets = k;
+	k += d->n_nets++;
+	k->line = line;
+	k->name = strdup(name);
+	k->type = strdup("user");
+	k->model = strdup("virtio");
+	k->mac = make_mac(d->name, name);
+	if (k->name && k->type && k->model && k->mac)
+		return k;
+	err_nomem(e, "read a definition");
+	return NULL;
+}
+
+static int check_nets(const struct def *d, unsigned *line, struct err *e)
+{
+	for (size_t i = 0; i < d->n_nets; i++) {
+		bool tap = str_eq(d->nets[i].type, "tap");
+
+		*line = d->nets[i].line;
+		if (tap != (d->nets[i].ifname != NULL))
+			return err_set(e, -EINVAL, tap ? "[net %s] of type tap has no ifname" : "[net %s]: only type tap has an ifname",
+				d->nets[i].name);
+	}
+	return 0;
+}
+
+static void free_nets(struct def *d)
+{
+	for (size_t i = 0; i < d->n_nets; i++) {
+		keys_free(keys, ARRAY_SIZE(keys), &d->nets[i]);
+		free(d->nets[i].name);
+	}
+	free(d->nets);
+}
+
+const struct def_device def_nets = { "net", keys, ARRAY_SIZE(keys), add_net, check_nets, free_nets };

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvm/ram_file.h"
 #include "kvm/sockets.h"
 #include "lib/file.h"
 #include "lib/limits.h"
@@ -59,13 +60,13 @@ static void add_memory(const struct build *b)
 {
 	auto_buf struct buf o = { 0 };
 	unsigned long long mib = b->spec->def->memory / MIB;
-	const char *map = b->spec->memory_map;
+	enum ram_file kind = ram_file_of(b->spec);
 
-	buf_addf(&o, "memory-backend-%s,id=ram0,size=%lluM", map || b->spec->memory_dir ? "file" : "ram", mib);
-	if (map) {
-		buf_adds(&o, ",share=off");
-		opt_add(&o, "mem-path", map);
-	} else if (b->spec->memory_dir) {
+	buf_addf(&o, "memory-backend-%s,id=ram0,size=%lluM", kind == RAM_NONE ? "ram" : "file", mib);
+	if (kind == RAM_MAPPED || kind == RAM_READONLY) {
+		buf_addf(&o, ",share=off%s", kind == RAM_READONLY ? ",readonly=on,rom=off" : "");
+		opt_add(&o, "mem-path", b->spec->memory_map);
+	} else if (kind != RAM_NONE) {
 		buf_addf(&o, ",share=on,mem-path=/proc/self/fd/%d", KVM_FD_MEMORY);
 	}
 	argv_take(b->out, "-object", &o);

@@ -72,7 +72,7 @@ static char *make_key(const char *path)
 
 	if (stat(path, &st) < 0 || uname(&un) < 0)
 		return NULL;
-	return str_fmt("1 %s %lld %lld.%09ld %s %s %d", path, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+	return str_fmt("2 %s %lld %lld.%09ld %s %s %d", path, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
 		st.st_mtim.tv_nsec, un.release, un.version, access("/dev/kvm", R_OK | W_OK) == 0);
 }
 
@@ -140,6 +140,7 @@ static void cache_write(const char *file, const char *key, struct kvm_caps *c)
 	}
 	json_put_bool(&w, "sandbox", c->sandbox);
 	json_put_bool(&w, "kvm", c->kvm);
+	json_put_bool(&w, "maps-readonly", c->maps_readonly);
 	json_obj_end(&w);
 	/* Without a cache the next command asks again; that is all. */
 	if (buf_check(&b, "write the cache", &e) < 0 || file_replace(file, b.p, b.n, 0644, &e) < 0)
@@ -176,6 +177,7 @@ static struct kvm_caps *caps_from(const struct json *o)
 	if (c) {
 		c->sandbox = json_bool(json_get(o, "sandbox"), false);
 		c->kvm = json_bool(json_get(o, "kvm"), false);
+		c->maps_readonly = json_bool(json_get(o, "maps-readonly"), false);
 		if (!read_version(c) || !*c->machines) {
 			kvm_caps_free(c);
 			c = NULL;

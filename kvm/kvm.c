@@ -11,6 +11,7 @@
 
 #include "kvm/last_words.h"
 #include "kvm/made.h"
+#include "kvm/ram_file.h"
 #include "kvm/run_dir.h"
 #include "kvm/spawn.h"
 #include "lib/file.h"
@@ -92,30 +93,12 @@ static int find_user(const char *name, struct spawn_user *u, const struct spawn_
 	return 0;
 }
 
-/*
- * The memory as a file that has no name, so that nothing is left of it when QEMU ends by itself; all of it is there from the
- * start, since a guest that touches what a full file system cannot give dies of it.
- */
 static int make_memory(struct start *s, struct err *e)
 {
-	const char *dir = s->spec->memory_dir;
-	unsigned long long bytes = s->spec->def->memory;
 	const struct spawn_user *u;
 	struct spawn_user user;
-	int fd, rc;
 
-	if (find_user(s->spec->def->user, &user, &u, e) < 0 || dir_make(dir, 0755, e) < 0)
-		return e->code;
-	fd = s->fds[KVM_FD_MEMORY - 3] = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_sys(e, errno, "cannot create the guest's memory in %s", dir);
-	rc = ftruncate(fd, (off_t)bytes) < 0 ? errno : posix_fallocate(fd, 0, (off_t)bytes);
-	if (rc) {
-		err_sys(e, rc, "cannot have %llu MiB of memory in %s", bytes >> 20, dir);
-		return err_hint(e, "the definition's memory-dir names another folder");
-	}
-	/* QEMU opens it once more, by its number. */
-	return u && fchown(fd, u->uid, u->gid) < 0 ? err_sys(e, errno, "cannot give the guest's memory to its user") : 0;
+	return find_user(s->spec->def->user, &user, &u, e) < 0 ? e->code : ram_file_make(s->spec, u, &s->fds[KVM_FD_MEMORY - 3], e);
 }
 
 /* What it is started with is known for as long as it runs, whatever becomes of the definition's file. */
@@ -152,7 +135,7 @@ static int prepare(struct start *s, struct err *e)
 	for (int i = 0; i < (int)ARRAY_SIZE(names); i++)
 		if ((i != KVM_FD_AGENT - 3 || s->spec->def->agent) && run_listen(dir, names[i], &s->fds[i], e) < 0)
 			return e->code;
-	if (s->spec->memory_dir && !s->spec->memory_map && make_memory(s, e) < 0)
+	if (make_memory(s, e) < 0)
 		return e->code;
 	run_keep_log(dir, dir);
 	s->log = open(log, O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);

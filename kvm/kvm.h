@@ -27,6 +27,7 @@ struct kvm_caps {
 	char *devices;  /* the device types that argv asks for and that are there, likewise */
 	bool sandbox;   /* built with seccomp */
 	bool kvm;       /* built with KVM */
+	bool maps_readonly; /* a guest's memory can begin as a file that is opened for reading */
 	char *cpu_host; /* what "-cpu" takes for the host's own CPU: "host", less what this host's KVM offers but refuses */
 };
 
@@ -76,9 +77,15 @@ struct kvm_spec {
 	const char *run_dir; /* sockets, pid, log */
 	bool incoming;       /* -incoming defer */
 	const char *memory_map; /* the guest's memory begins as what this file has: mapped privately, read when touched */
-	const char *memory_dir; /* else it is a file in this folder, without a name; NULL: anonymous */
+	const char *memory_dir; /* else it is a file in this folder, without a name; NULL: anonymous. A copy of memory_map is there, too */
 	const char *aside;   /* for a second QEMU, kvm_sockets_aside(); NULL: the sockets of [qemu] args have the names given there */
 };
+
+/*
+ * Whether the content of memory_map @file is copied into memory first: it lies on a file system that is read-only, and this QEMU
+ * opens what it maps for writing, if only to map it privately.
+ */
+bool kvm_map_copies(const struct kvm_caps *c, const char *file);
 
 /* A growing argument vector. */
 struct argv {

@@ -30,7 +30,7 @@ static int take_list(struct buf *b, char **out, struct err *e)
 /* One element of a reply that is too long to be held whole. */
 typedef void each_fn(struct buf *b, const struct json *v);
 
-static int ask_list(struct mon *m, const char *command, each_fn *fn, struct deadline d, char **out,
+static int ask_list(struct mon *m, const char *command, const char *args, each_fn *fn, struct deadline d, char **out,
 	struct err *e)
 {
 	auto_buf struct buf b = { 0 };
@@ -38,7 +38,7 @@ static int ask_list(struct mon *m, const char *command, each_fn *fn, struct dead
 	struct json_iter it;
 	int r;
 
-	if (mon_call_text(m, command, NULL, d, &text, e) < 0)
+	if (mon_call_text(m, command, args, d, &text, e) < 0)
 		return e->code;
 	it = json_iter(text.p, text.len);
 	while ((r = json_iter_next(&it, e)) > 0) {
@@ -93,6 +93,23 @@ static int ask_devices(struct mon *m, struct deadline d, char **out, struct err 
 	return take_list(&b, out, e);
 }
 
+/* Member "name" of an element that says "rom". */
+static void note_rom(struct buf *b, const struct json *v)
+{
+	if (!strcmp(json_str(json_get(v, "name"), ""), "rom"))
+		buf_addc(b, '1');
+}
+
+/* With it, a file that is opened for reading becomes memory that can be written to. */
+static int ask_rom(struct mon *m, struct deadline d, bool *has, struct err *e)
+{
+	auto_free char *found = NULL;
+	int r = ask_list(m, "qom-list-properties", "{\"typename\": \"memory-backend-file\"}", note_rom, d, &found, e);
+
+	*has = r == 0 && *found;
+	return r == -EREMOTEIO ? 0 : r;
+}
+
 static int ask_all(struct mon *m, struct kvm_caps *c, struct err *e)
 {
 	const struct mon_version *v = mon_version(m);
@@ -107,9 +124,9 @@ static int ask_all(struct mon *m, struct kvm_caps *c, struct err *e)
 	c->package = strdup(v->package);
 	if (!c->version || !c->package)
 		return err_nomem(e, "ask QEMU");
-	if (ask_list(m, "query-machines", add_machine, d, &c->machines, e) < 0 ||
-		ask_list(m, "query-commands", add_command, d, &c->commands, e) < 0 ||
-		ask_devices(m, d, &c->devices, e) < 0)
+	if (ask_list(m, "query-machines", NULL, add_machine, d, &c->machines, e) < 0 ||
+		ask_list(m, "query-commands", NULL, add_command, d, &c->commands, e) < 0 ||
+		ask_devices(m, d, &c->devices, e) < 0 || ask_rom(m, d, &c->maps_readonly, e) < 0)
 		return e->code;
 	if (mon_call(m, "query-kvm", NULL, d, &kvm, e) < 0)
 		return e->code;

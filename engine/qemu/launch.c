@@ -34,6 +34,11 @@ int launch(struct fermata_vm *vm, struct instance *q, struct kvm_spec *spec, con
 	spec->def = vm->def;
 	spec->run_dir = q->dir;
 	spec->memory_dir = life_memory_dir(vm);
+	if (spec->memory_map && kvm_map_copies(spec->caps, spec->memory_map)) {
+		spec->memory_dir = vm->def->memory_dir ? vm->def->memory_dir : vm->host->memory_dir;
+		vm_notice(vm, "QEMU %s does not map memory from a file system that is read-only: what %s has is copied to %s",
+			spec->caps->version, spec->memory_map, spec->memory_dir);
+	}
 	if (vm->nvram.file && chain_alone(vm->nvram.file, e) < 0)
 		return err_at(e, "nvram");
 	spec->chains = chains->chain;

@@ -7,6 +7,7 @@
 #include "engine/memory/memory.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
+#include "kvm/kvm.h"
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
@@ -67,6 +68,18 @@ static int verify_adopted(struct fermata_vm *vm, const struct fermata_snap *s, s
 	return 0;
 }
 
+/* Where no QEMU is there to be asked, a start says it. */
+static void say_copied(struct fermata_vm *vm, const struct fermata_snap *s)
+{
+	const char *map = instant_map(s);
+	const struct kvm_caps *caps;
+	struct err ignored;
+
+	if (map && vm_caps(vm, &caps, &ignored) == 0 && kvm_map_copies(caps, map))
+		vm_notice(vm, "'%s': QEMU %s does not map memory from a file system that is read-only: what %s has is copied each time",
+			s->name, caps->version, map);
+}
+
 static int verify_memory(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
 {
 	auto_mem_in struct mem_in in = { .fd = -1 };
@@ -86,6 +99,7 @@ static int verify_memory(struct fermata_vm *vm, const struct fermata_snap *s, st
 	}
 	if (fermata_snap_instant(s) && (ram_look(&in, s, &r, e) < 0 || ram_verify(vm, &r, e) < 0))
 		return e->code;
+	say_copied(vm, s);
 	return 0;
 }
 

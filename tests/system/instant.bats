@@ -400,6 +400,68 @@ assert_no_standby() {
 	not grep -q '"standby"' "$(state_files)/state.json"
 }
 
+# Whether the host's QEMU opens for reading what it maps
+maps_readonly() {
+	grep -q '"maps-readonly": true' "$FERMATA_ROOT"/var/lib/fermata/.probe/qemu-*.json
+}
+
+@test "read-only: a checkpoint on a file system that cannot be written is gone back to where it lies, or from a copy that is named" {
+	local said=0
+	witness_vm w 1 fill=16 dirty=2
+	mkdir "$FERMATA_ROOT/small"
+	vm_start w
+	fermata snapshot-create-as w gold --instant --memspec "$FERMATA_ROOT/small/gold.mem"
+	back_to gold
+	wait_counter_above w 10 60 "$(mark w)"
+	fermata snapshot-create-as w more --instant --memspec "$FERMATA_ROOT/small/more.mem"
+	fermata snapshot-info w more | grep -qxE "RAM Base: +$FERMATA_ROOT/small/gold.ram"
+	mount --bind "$FERMATA_ROOT/small" "$FERMATA_ROOT/small" || skip "may not mount"
+	mount -o remount,bind,ro "$FERMATA_ROOT/small"
+	not touch "$FERMATA_ROOT/small/x"
+	maps_readonly || said=1
+	fermata snapshot-verify w gold 2>"$FERMATA_ROOT/err"
+	[ "$(grep -c 'is copied' "$FERMATA_ROOT/err")" = $said ]
+	back_to gold 2>"$FERMATA_ROOT/err"
+	[ "$(grep -c 'gold.ram has is copied to' "$FERMATA_ROOT/err")" = $said ]
+	back_to more
+	fermata standby w gold
+	back_to gold
+	fermata standby w --end
+	# What is taken of such a guest, whole or by what differs, is a checkpoint like another.
+	fermata snapshot-create-as w next --instant
+	fermata destroy w
+	for name in next more gold next; do back_to $name --verify; done
+	fermata destroy w
+	back_to next
+	[ "$(ls "$FERMATA_ROOT/small" | wc -l)" = 4 ]
+	[ -z "$(ls -A "$FERMATA_ROOT/dev/shm" 2>/dev/null)" ]
+	fermata snapshot-delete w gold 2>"$FERMATA_ROOT/err"
+	grep -q "cannot remove $FERMATA_ROOT/small/gold.mem: Read-only file system" "$FERMATA_ROOT/err"
+	not listed w gold
+	back_to more
+}
+
+@test "read-only: no room for the copy: refused, and the present goes on" {
+	local pid
+	witness_vm w 1 fill=16
+	mkdir "$FERMATA_ROOT/small"
+	vm_start w
+	maps_readonly && skip "this QEMU maps where it lies"
+	fermata snapshot-create-as w gold --instant --memspec "$FERMATA_ROOT/small/gold.mem"
+	mount --bind "$FERMATA_ROOT/small" "$FERMATA_ROOT/small" || skip "may not mount"
+	mount -o remount,bind,ro "$FERMATA_ROOT/small"
+	pid=$(vm_pid w)
+	mkdir -p "$FERMATA_ROOT/dev"
+	rm -rf "$FERMATA_ROOT/dev/shm"
+	ln -s "$FERMATA_ROOT/small" "$FERMATA_ROOT/dev/shm"
+	not fermata snapshot-revert w gold 2>"$FERMATA_ROOT/err"
+	grep -q "cannot revert to 'gold': cannot create the guest's memory in" "$FERMATA_ROOT/err"
+	[ "$(vm_pid w)" = "$pid" ]
+	wait_counter_above w 5 60 "$(mark w)"
+	rm "$FERMATA_ROOT/dev/shm"
+	back_to gold
+}
+
 @test "standby: a second QEMU waits with the checkpoint, takes over, and is replaced" {
 	witness_vm w 2 fill=16
 	vm_start w

@@ -47,6 +47,8 @@ static const char *answer(const char *line)
 		return "[{\"name\": \"stop\"}, {\"name\": \"snapshot-save\"}]";
 	if (asks(line, "device-list-properties"))
 		return strstr(line, ":\"vmgenid\"") || strstr(line, ":\"ide-hd\"") ? "[{\"name\": \"x\", \"type\": \"y\"}]" : NULL;
+	if (asks(line, "qom-list-properties"))
+		return "[{\"name\":\"share\",\"type\":\"bool\"},{\"name\":\"rom\",\"type\":\"OnOffAuto\"}]";
 	if (asks(line, "query-kvm"))
 		return "{\"enabled\": false, \"present\": true}";
 	if (asks(line, "query-command-line-options"))
@@ -614,7 +616,7 @@ static void probe(void **state)
 		assert_false(kvm_caps_has_command(c, "snapshot"));
 		assert_true(kvm_caps_has_device(c, "vmgenid") && kvm_caps_has_device(c, "ide-hd"));
 		assert_false(kvm_caps_has_device(c, "scsi-hd") || kvm_caps_has_device(c, ""));
-		assert_true(c->kvm);
+		assert_true(c->kvm && c->maps_readonly);
 		assert_false(c->sandbox);
 		assert_true(str_starts(c->cpu_host, "host"));
 		kvm_caps_free(c);

@@ -49,6 +49,14 @@ int job_look(struct fermata_vm *vm, struct record_job *j, struct fermata_block_i
 /* QMP blockdev-del of every node of @disk (NULL: of any) that is no active layer and that nothing is backed by. */
 int node_sweep(struct fermata_vm *vm, const char *disk, struct err *e) MUST_CHECK;
 
+/* ---- copy.c ---- */
+
+/* The file of copy @j was made: note what it is known by before QEMU writes to it. Commit point: the record. */
+int copy_note(struct fermata_vm *vm, struct record_job *j, struct err *e) MUST_CHECK;
+
+/* In memory: what copy @j has made goes. What somebody else has put in its place stays, and the user hears of it. */
+int copy_drop(struct fermata_vm *vm, const struct record_job *j, struct err *e) MUST_CHECK;
+
 /* ---- qmp.c ---- */
 
 int start_job_live(struct fermata_vm *vm, struct start *s, struct err *e);

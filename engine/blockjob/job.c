@@ -95,8 +95,8 @@ int job_note(struct fermata_vm *vm, struct record_job *j, bool done, const char 
 		rc = frozen_move(vm, j->images[1], last, j->raw, e);
 	else if (done && j->op != FERMATA_PULL)
 		rc = disk_use(vm, j->disk, last, j->raw, e);
-	if (rc == 0 && error[0] && j->op == FERMATA_COPY && !j->reused)
-		rc = record_trash(vm->rec, last, e);
+	if (rc == 0 && error[0] && j->op == FERMATA_COPY)
+		rc = copy_drop(vm, j, e);
 	for (size_t i = j->op == FERMATA_COMMIT; rc == 0 && done && j->remove && i + 1 < j->n_images; i++)
 		rc = record_trash(vm->rec, j->images[i], e);
 	if (rc < 0 || (error != j->error && set_string(&j->error, error, e) < 0))

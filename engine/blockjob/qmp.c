@@ -84,8 +84,8 @@ static int make_copy(struct fermata_vm *vm, struct start *s, struct err *e)
 	const char *file = s->j->images[1];
 
 	snprintf(s->node, sizeof s->node, "%s.%u", p->chain.disk, node_next(s->ds, p->chain.disk));
-	if (!p->reuse && image_make(vm, file, top->file, top->format == FORMAT_RAW, below ? below->file : NULL,
-				 below && below->format == FORMAT_RAW, p->dest_raw, e) < 0)
+	if (!p->reuse && (image_make(vm, file, top->file, top->format == FORMAT_RAW, below ? below->file : NULL,
+				 below && below->format == FORMAT_RAW, p->dest_raw, s->j->mark, e) < 0 || copy_note(vm, s->j, e) < 0))
 		return e->code;
 	return node_add(vm, s->d, s->node, file, p->dest_raw, below ? disk_node(s->ds, s->d, below->file) : NULL, e);
 }

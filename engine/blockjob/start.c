@@ -92,7 +92,7 @@ static int describe(struct fermata_vm *vm, const struct block_plan *p, struct re
 	int rc = 0;
 
 	*j = (struct record_job){ .id = vm->rec->next_id++, .op = p->op, .disk = strdup(p->chain.disk), .error = strdup(""),
-		.remove = p->remove, .reused = p->reuse };
+		.remove = p->remove, .reused = p->reuse, .mark = p->op == FERMATA_COPY ? pending_new_mark() : 0 };
 	if (!j->disk || !j->error)
 		return err_nomem(e, "describe a job");
 	j->raw = p->op == FERMATA_COPY ? p->dest_raw : p->base != NO_LAYER && l[p->base].format == FORMAT_RAW;
@@ -152,7 +152,7 @@ static int refuse(struct fermata_vm *vm, struct record_job *j, struct err *e)
 {
 	struct err also;
 
-	if (j->op == FERMATA_COPY && !j->reused && record_trash(vm->rec, j->images[1], &also) < 0)
+	if (j->op == FERMATA_COPY && copy_drop(vm, j, &also) < 0)
 		err_also(e, "%s", also.msg);
 	record_job_drop(vm->rec, j);
 	if (record_save(vm->rec, &also) < 0 || (vm_alive(vm) && node_sweep(vm, NULL, &also) < 0))

@@ -190,11 +190,9 @@ int overlays_make(struct fermata_vm *vm, const struct fermata_snap *s, overlay_m
 /* -EOPNOTSUPP: dirty bitmap @bitmap of @file would not see what is written to an overlay. */
 int bitmap_stays(const char *file, const char *bitmap, struct err *e);
 
-/*
- * The same for any empty image of @like's size and clusters, on @backing or (NULL) on nothing.
- */
+/* The same for any empty image of @like's size and clusters, on @backing or (NULL) on nothing. A raw one has no mark. */
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
-	bool backing_raw, bool raw, struct err *e) MUST_CHECK;
+	bool backing_raw, bool raw, uint64_t mark, struct err *e) MUST_CHECK;
 
 /* The same of any shape; not durable yet. -EEXIST if @path is there. */
 struct qcow2_create;

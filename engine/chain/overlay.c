@@ -218,9 +218,9 @@ static int make(struct fermata_vm *vm, const char *path, const char *like, bool 
 }
 
 int image_make(struct fermata_vm *vm, const char *path, const char *like, bool like_raw, const char *backing,
-	bool backing_raw, bool raw, struct err *e)
+	bool backing_raw, bool raw, uint64_t mark, struct err *e)
 {
-	return make(vm, path, like, like_raw, backing, backing_raw, raw, 0, e) < 0 ? e->code : file_flush_name(path, e);
+	return make(vm, path, like, like_raw, backing, backing_raw, raw, mark, e) < 0 ? e->code : file_flush_name(path, e);
 }
 
 int overlay_make(struct fermata_vm *vm, const char *path, const char *backing, bool raw, uint64_t mark, struct err *e)

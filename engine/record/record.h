@@ -98,6 +98,7 @@ struct record_job {
 	bool raw;    /* the last of them is raw */
 	bool remove; /* commit: images that are of no use afterwards go */
 	bool reused; /* copy: the file was there before */
+	uint64_t mark, inode; /* copy: what the file that was made is known by, and where it has no mark; 0: not known */
 	bool begun;  /* commit: data is written into the base, snapshots between are gone from the record */
 	bool pivot;  /* the guest is paused until the disk has changed over */
 	bool run;    /* ... and goes on then */

@@ -187,6 +187,8 @@ static int read_job(const struct json *o, struct record *r, struct err *e)
 		return err_nomem(e, "read the record");
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		*flag(j, i) = json_bool(json_get(o, flags[i].key), false);
+	j->mark = json_uint(json_get(o, "mark"), 0);
+	j->inode = json_uint(json_get(o, "inode"), 0);
 	json_each(f, json_get(o, "images"))
 		if (job_image(j, json_str(f, ""), e) < 0)
 			return e->code;
@@ -343,6 +345,10 @@ static void write_job(struct json_out *w, struct record_job *j)
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
 		if (*flag(j, i))
 			json_put_bool(w, flags[i].key, true);
+	if (j->mark)
+		json_put_uint(w, "mark", j->mark);
+	if (j->inode)
+		json_put_uint(w, "inode", j->inode);
 	json_arr(w, "images");
 	for (size_t i = 0; i < j->n_images; i++)
 		json_put_str(w, NULL, j->images[i]);

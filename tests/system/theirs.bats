@@ -25,7 +25,7 @@ to_come() {
 }
 
 # What is there besides the record, which a cut may find half written
-there_is() { find "$d" "$FERMATA_ROOT/var" -type f ! -name 'state.json*' | sort; }
+there_is() { find "$d" "$FERMATA_ROOT/var" -type f ! -name "state.json*" ! -path "*/.probe/*" | sort; }
 
 # No command ends it, for that would be the one that recovers
 kill_qemu() {
@@ -185,4 +185,31 @@ theirs_stay() {
 	not is_pending g
 	[ "$(active g)" = "$overlay" ]
 	listed g k
+}
+
+@test "theirs: a copy that came to nothing goes, and what has taken its place does not" {
+	local format
+	HEAD='' plain_vm w "$d/a.qcow2" "$d/b.qcow2"
+	for format in qcow2 raw; do
+		# As it is
+		there_is >"$FERMATA_ROOT/before"
+		fermata start w --paused
+		fermata blockcopy w vda "$d/copy" --format $format --bandwidth 1 --bytes --async
+		[ -e "$d/copy" ]
+		kill_qemu
+		fermata recover w
+		there_is | diff "$FERMATA_ROOT/before" -
+		# Somebody else's by then
+		fermata start w --paused
+		fermata blockcopy w vda "$d/copy" --format $format --bandwidth 1 --bytes --async
+		kill_qemu
+		rm "$d/copy"
+		echo words >"$d/other" # its number is not given out again
+		echo words >"$d/copy"
+		fermata recover w 2>"$FERMATA_ROOT/err"
+		grep -qF "$d/copy stays" "$FERMATA_ROOT/err"
+		[ "$(cat "$d/copy")" = words ]
+		rm "$d/copy" "$d/other"
+		there_is | diff "$FERMATA_ROOT/before" -
+	done
 }

@@ -11,15 +11,6 @@
 
 /* ---- pieces ---------------------------------------------------------------------------------------------- */
 
-static enum family family_of(const char *machine)
-{
-	if (str_starts(machine, "pc-q35"))
-		return FAMILY_Q35;
-	if (str_starts(machine, "pc-i440fx"))
-		return FAMILY_PC;
-	return str_starts(machine, "microvm") ? FAMILY_MICROVM : FAMILY_OTHER;
-}
-
 /* kvm or tcg; @notice when the choice is not the first one asked for. */
 static int choose_accel(struct build *b, char *notice, size_t notice_size, struct err *e)
 {
@@ -49,7 +40,7 @@ static int choose_machine(struct build *b, struct err *e)
 
 	b->machine = kvm_caps_machine(b->spec->caps, want);
 	if (b->machine) {
-		b->family = family_of(b->machine);
+		b->has = machine_of(b->machine);
 		return 0;
 	}
 	err_set(e, -EINVAL, "QEMU %s has no machine type '%s'", b->spec->caps->version, want);
@@ -77,7 +68,8 @@ static void add_memory(const struct build *b)
 static void add_machine(const struct build *b)
 {
 	const struct def *d = b->spec->def;
-	bool pflash = d->firmware && b->family != FAMILY_MICROVM;
+	bool pflash = d->firmware && b->has->flash;
+	const char *cpu = d->cpu ? d->cpu : b->kvm ? b->spec->caps->cpu_host : machine_cpu(b->spec->caps);
 	struct argv *a = b->out;
 
 	argv_add(a, b->spec->caps->path);
@@ -87,13 +79,16 @@ static void add_machine(const struct build *b)
 	argv_add(a, "-no-user-config");
 	argv_add(a, "-S");
 	argv_add(a, "-machine");
-	argv_addf(a, "%s,accel=%s,memory-backend=ram0%s%s", b->machine, b->kvm ? "kvm" : "tcg", pflash ? ",pflash0=code" : "",
+	argv_addf(a, "%s,accel=%s,memory-backend=ram0%s%s%s", b->machine, b->kvm ? "kvm" : "tcg",
+		machine_props(b->has, b->spec->caps, b->kvm, d->vcpus), pflash ? ",pflash0=code" : "",
 		pflash && d->nvram ? ",pflash1=" KVM_NODE_NVRAM : "");
 	add_memory(b);
 	argv_add(a, "-smp");
 	argv_addf(a, "%u", d->vcpus);
-	argv_add(a, "-cpu");
-	argv_add(a, d->cpu ? d->cpu : b->kvm ? b->spec->caps->cpu_host : "max");
+	if (cpu) {
+		argv_add(a, "-cpu");
+		argv_add(a, cpu);
+	}
 	argv_add(a, "-display");
 	argv_add(a, "none");
 	argv_add(a, "-rtc");
@@ -166,7 +161,7 @@ static int add_net(const struct build *b, const struct def_net *n, struct err *e
 	add_netdev(b, n);
 	buf_addf(&o, ",id=%s,netdev=%s.host,mac=%s", n->name, n->name, n->mac);
 	/* No option ROM: nothing boots from here, and its file need not be installed. */
-	if (b->family != FAMILY_MICROVM && (virtio || str_starts(n->model, "e1000") || str_eq(n->model, "rtl8139")))
+	if (b->has->pci && (virtio || str_starts(n->model, "e1000") || str_eq(n->model, "rtl8139")))
 		buf_adds(&o, ",romfile=");
 	argv_take(b->out, "-device", &o);
 	return 0;
@@ -217,7 +212,7 @@ int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, 
 	if (choose_machine(&b, e) < 0 || choose_accel(&b, notice, notice_size, e) < 0)
 		return e->code;
 	*accel = b.kvm ? "kvm" : "tcg";
-	if (d->nvram && b.family == FAMILY_MICROVM)
+	if (d->nvram && !b.has->flash)
 		return err_set(e, -EINVAL, "machine %s has no place for an nvram", b.machine);
 	add_machine(&b);
 	argv_firmware(&b);
@@ -226,8 +221,8 @@ int kvm_argv(const struct kvm_spec *spec, struct argv *out, const char **accel, 
 	for (size_t i = 0; i < d->n_nets; i++)
 		if (add_net(&b, &d->nets[i], e) < 0)
 			goto fail;
-	/* Tells the guest that it was brought back; only these have the ACPI tables for it. */
-	if ((b.family == FAMILY_PC || b.family == FAMILY_Q35) && kvm_caps_has_device(spec->caps, "vmgenid")) {
+	/* Tells the guest that it was brought back. */
+	if (b.has->vmgenid && kvm_caps_has_device(spec->caps, "vmgenid")) {
 		argv_add(out, "-device");
 		argv_add(out, "vmgenid,guid=auto,id=sys.vmgenid");
 	}

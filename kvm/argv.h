@@ -2,16 +2,13 @@
 #ifndef KVM_ARGV_H
 #define KVM_ARGV_H
 
-#include "kvm/kvm.h"
-
-/* What decides which buses there are. */
-enum family { FAMILY_PC, FAMILY_Q35, FAMILY_MICROVM, FAMILY_OTHER };
+#include "kvm/machine.h"
 
 struct build {
 	const struct kvm_spec *spec;
 	struct argv *out;
 	const char *machine; /* versioned name */
-	enum family family;
+	const struct machine *has;
 	bool kvm;
 };
 

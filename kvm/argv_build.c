@@ -82,6 +82,6 @@ int virtio_name(const struct build *b, const char *type, struct buf *name, struc
 {
 	char full[64];
 
-	snprintf(full, sizeof full, "virtio-%s-%s", type, b->family == FAMILY_MICROVM ? "device" : "pci");
+	snprintf(full, sizeof full, "virtio-%s-%s", type, b->has->virtio);
 	return device_name(b, full, name, e);
 }

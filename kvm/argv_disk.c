@@ -151,7 +151,7 @@ static int add_virtio(const struct build *b, struct buses *at, struct buf *o, st
 
 	if (virtio_name(b, "blk", o, e) < 0)
 		return e->code;
-	if (b->family == FAMILY_PC || b->family == FAMILY_Q35)
+	if (b->has->slots)
 		buf_addf(o, ",addr=%x.%x%s", slot, fn, fn ? "" : ",multifunction=on");
 	at->virtio++;
 	return 0;
@@ -159,9 +159,9 @@ static int add_virtio(const struct build *b, struct buses *at, struct buf *o, st
 
 static int add_ide(const struct build *b, struct buses *at, struct buf *o, struct err *e)
 {
-	if (b->family != FAMILY_PC) {
+	if (!b->has->ide) {
 		err_set(e, -EINVAL, "machine %s has no IDE controller", b->machine);
-		return err_hint(e, "use bus = %s", b->family == FAMILY_Q35 ? "sata" : "virtio");
+		return err_hint(e, "use bus = %s", b->has->sata ? "sata" : "virtio");
 	}
 	if (at->ide == 4)
 		return err_set(e, -EINVAL, "more than 4 IDE disks");
@@ -173,10 +173,10 @@ static int add_ide(const struct build *b, struct buses *at, struct buf *o, struc
 /* q35 has a controller of its own; others are given the same one. */
 static int add_sata(const struct build *b, struct buses *at, struct buf *o, struct err *e)
 {
-	bool own = b->family == FAMILY_Q35;
+	const char *own = b->has->sata;
 	auto_buf struct buf hba = { 0 };
 
-	if (b->family == FAMILY_MICROVM) {
+	if (!b->has->pci) {
 		err_set(e, -EINVAL, "machine %s has no SATA controller", b->machine);
 		return err_hint(e, "use bus = virtio");
 	}
@@ -188,7 +188,7 @@ static int add_sata(const struct build *b, struct buses *at, struct buf *o, stru
 		buf_adds(&hba, ",id=sys.ahci");
 		argv_take(b->out, "-device", &hba);
 	}
-	buf_addf(o, ",bus=%s.%u", own ? "ide" : "sys.ahci", at->sata++);
+	buf_addf(o, ",bus=%s.%u", own ? own : "sys.ahci", at->sata++);
 	return 0;
 }
 
@@ -265,7 +265,7 @@ void argv_firmware(const struct build *b)
 
 	if (!d->firmware)
 		return;
-	if (b->family == FAMILY_MICROVM) { /* it has no flash */
+	if (!b->has->flash) {
 		argv_add(b->out, "-bios");
 		argv_add(b->out, d->firmware);
 		return;

@@ -59,6 +59,7 @@ void kvm_caps_free(struct kvm_caps *c)
 	free(c->commands);
 	free(c->devices);
 	free(c->cpu_host);
+	free(c->arch);
 	free(c);
 }
 
@@ -115,6 +116,7 @@ static const struct {
 	{ "path", false, offsetof(struct kvm_caps, path) },
 	{ "version", false, offsetof(struct kvm_caps, version) },
 	{ "package", false, offsetof(struct kvm_caps, package) },
+	{ "arch", false, offsetof(struct kvm_caps, arch) },
 	{ "cpu-host", false, offsetof(struct kvm_caps, cpu_host) },
 	{ "machines", true, offsetof(struct kvm_caps, machines) },
 	{ "commands", true, offsetof(struct kvm_caps, commands) },

@@ -6,6 +6,7 @@
 
 #include "kvm/def_args.h"
 #include "kvm/def_sections.h"
+#include "kvm/machine.h"
 #include "lib/buf.h"
 #include "lib/file.h"
 #include "lib/ini.h"
@@ -219,8 +220,8 @@ static int set_defaults(struct def *d, const char *path, const char *name, const
 {
 	d->vcpus = 1;
 	d->nvram_format = FORMAT_RAW;
-	if (!(d->name = strdup(name)) || !(d->path = strdup(path)) || !(d->machine = strdup("q35")) ||
-		!(d->memory_mode = strdup("normal")) || !(d->qemu = strdup(CONFIG_QEMU)))
+	if (!(d->name = strdup(name)) || !(d->path = strdup(path)) || !(d->machine = strdup(machine_host_type())) ||
+		!(d->memory_mode = strdup("normal")) || !(d->qemu = strdup(machine_host_qemu())))
 		return err_nomem(e, "read a definition");
 	if (!further)
 		return 0;

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "kvm/host.h"
+#include "kvm/machine.h"
 #include "lib/file.h"
 #include "lib/limits.h"
 #include "lib/own.h"
@@ -192,11 +193,11 @@ static char *existing(const char *dir)
 int kvm_host_check(const char *qemu, const char *cache_dir, kvm_host_fn *fn, void *ctx, struct err *e)
 {
 	auto_free char *dir = existing(cache_dir ? cache_dir : ".");
-	struct check c = { .qemu = qemu, .state_dir = dir };
+	struct check c = { .qemu = qemu ? qemu : machine_host_qemu(), .state_dir = dir };
 
 	if (!dir)
 		return err_nomem(e, "check the host");
-	if (kvm_probe(qemu, cache_dir, &c.caps, &c.no_caps) < 0)
+	if (kvm_probe(c.qemu, cache_dir, &c.caps, &c.no_caps) < 0)
 		c.caps = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
 		enum kvm_verdict v;

@@ -22,6 +22,7 @@ struct kvm_caps {
 	char *version; /* "7.2.22" */
 	char *package; /* "Debian 1:7.2+dfsg-7+deb12u18" or "" */
 	int major, minor, micro;
+	char *arch;    /* of its guests: "x86_64", "aarch64" */
 	char *machines; /* every type and alias, each with its NUL, an empty one last: "pc-q35-7.2\0q35=pc-q35-7.2\0\0" */
 	char *commands; /* every QMP command likewise */
 	char *devices;  /* the device types that argv asks for and that are there, likewise */
@@ -319,7 +320,7 @@ enum kvm_verdict { HOST_PASS, HOST_WARN, HOST_FAIL };
 
 /* One line of host-check: "Checking @what", with what to do about it in @hint, or "". */
 typedef void kvm_host_fn(void *ctx, const char *what, enum kvm_verdict v, const char *hint);
-/* @cache_dir: the state folder, which is looked at too; NULL: the working folder is. */
+/* @qemu: NULL: the one of a definition that names none. @cache_dir: the state folder, which is looked at too; NULL: the working folder is. */
 int kvm_host_check(const char *qemu, const char *cache_dir, kvm_host_fn *fn, void *ctx, struct err *e) MUST_CHECK;
 
 #endif

@@ -114,7 +114,7 @@ static int ask_all(struct mon *m, struct kvm_caps *c, struct err *e)
 {
 	const struct mon_version *v = mon_version(m);
 	struct deadline d = deadline_in(ASK_MS);
-	auto_json struct json_doc *kvm = NULL;
+	auto_json struct json_doc *kvm = NULL, *target = NULL;
 	struct err refused;
 
 	c->major = v->major;
@@ -131,6 +131,11 @@ static int ask_all(struct mon *m, struct kvm_caps *c, struct err *e)
 	if (mon_call(m, "query-kvm", NULL, d, &kvm, e) < 0)
 		return e->code;
 	c->kvm = json_bool(json_get(json_root(kvm), "present"), false);
+	if (mon_call(m, "query-target", NULL, d, &target, e) < 0)
+		return e->code;
+	c->arch = strdup(json_str(json_get(json_root(target), "arch"), ""));
+	if (!c->arch)
+		return err_nomem(e, "ask QEMU");
 	/* A QEMU without seccomp refuses the question. */
 	c->sandbox = mon_call(m, "query-command-line-options", "{\"option\": \"sandbox\"}", d, NULL, &refused) == 0;
 	return 0;

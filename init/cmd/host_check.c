@@ -51,7 +51,7 @@ static int run_host_check(int argc, char **argv, struct err *e)
 	json_out_init(&w, &b, true);
 	json_arr(&w, NULL);
 	view.w = json ? &w : NULL;
-	if (kvm_host_check(CONFIG_QEMU, cache, host_line, &view, e) < 0)
+	if (kvm_host_check(NULL, cache, host_line, &view, e) < 0)
 		return e->code;
 	json_arr_end(&w);
 	if (json && cmd_put_json(&b, e) < 0)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kvm/kvm.h"
+#include "kvm/machine.h"
 #include "lib/own.h"
 #include "lib/text.h"
 
@@ -24,6 +25,7 @@ static struct kvm_caps caps = {
 		"virtio-blk-device" NUL "virtio-net-device" NUL "virtio-serial-device" NUL "ide-hd" NUL "scsi-hd" NUL
 		"ich9-ahci" NUL "virtserialport" NUL "vmgenid" NUL,
 	.cpu_host = (char *)"host,-x",
+	.arch = (char *)"x86_64",
 };
 
 static struct def *read_def(const char *text)
@@ -161,6 +163,9 @@ static void lines(void **state)
 					   " -blockdev driver=file,node-name=nvram.file,filename=/f/v.qcow2"
 					   " -blockdev '{\"driver\":\"qcow2\",\"node-name\":\"nvram\",\"file\":\"nvram.file\",\"backing\":null}'" MONS GENID },
 		{ TCG "machine = microvm\nfirmware = /f/bios.bin\n", HEAD("microvm") CPU " -bios /f/bios.bin" MONS },
+		{ TCG "machine = virt\n[disk a]\nfile=/a\nformat=raw\n[disk b]\nfile=/b\nformat=raw\nbus=sata\n",
+			PRE("virt-7.2") NODES("a", "/a", "raw") " -device virtio-blk-pci,addr=10.0,multifunction=on,id=a,drive=a.0,bootindex=1"
+				NODES("b", "/b", "raw") " -device ich9-ahci,id=sys.ahci -device ide-hd,bus=sys.ahci.0,id=b,drive=b.0,bootindex=2" },
 		{ TCG "[qemu]\narg = -device virtio-rng-pci\narg = -foo 'a b'\n",
 			PRE("pc-q35-7.2") GENID " -device virtio-rng-pci -foo 'a b'" },
 	};
@@ -320,6 +325,34 @@ static void accel(void **state)
 	assert_string_equal(notice, "");
 }
 
+/* What a board of another processor is told: its interrupt controller, and no CPU model that its QEMU does not know. */
+static void boards(void **state)
+{
+	static const struct {
+		const char *arch, *text, *has, *has_not;
+	} t[] = {
+		{ "aarch64", TCG "machine=virt\nvcpus=8\n", " -cpu max ", "gic" },
+		{ "aarch64", TCG "machine=virt\nvcpus=9\n", ",accel=tcg,memory-backend=ram0,gic-version=3 ", "vmgenid" },
+		{ "arm", TCG "machine=virt\nvcpus=9\nfirmware=/f\nnvram=/n\n", ",gic-version=3,pflash0=code,pflash1=nvram ", "vmgenid" },
+		{ "riscv64", TCG "machine=virt\nvcpus=9\n", " -smp 9 -display ", "gic" },
+		{ "riscv64", TCG "machine=virt\ncpu=sifive-u54\n", " -cpu sifive-u54 ", "max" },
+		{ "x86_64", TCG "machine=q35\nvcpus=9\n", " -cpu max ", "gic" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct kvm_caps board = caps;
+		struct kvm_spec s = { .caps = &board };
+		struct err e = { 0 };
+		auto_free char *got = NULL;
+
+		board.arch = (char *)t[i].arch;
+		got = line_of(t[i].text, &s, NULL, &e);
+		if (!got || !strstr(got, t[i].has) || strstr(got, t[i].has_not))
+			fail_msg("%s %s: %s", t[i].arch, t[i].text, got ? got : e.msg);
+	}
+}
+
 /* Where nothing is said, O_DIRECT decides, for each file. */
 static void probes_direct(void **state)
 {
@@ -388,6 +421,10 @@ static int teardown(void **state)
 
 int main(void)
 {
+	if (!str_eq(machine_host_type(), "q35")) {
+		printf("1..0 # SKIP the lines are those of a definition whose machine is q35\n");
+		return 0;
+	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines),
 		cmocka_unit_test(cache_modes),
@@ -395,6 +432,7 @@ int main(void)
 		cmocka_unit_test(lowest_has_no_backing), cmocka_unit_test(memory_file),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(accel),
+		cmocka_unit_test(boards),
 		cmocka_unit_test(probes_direct),
 		cmocka_unit_test(all_disks),
 		cmocka_unit_test(block_device),

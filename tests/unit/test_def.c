@@ -9,6 +9,7 @@
 
 #include "engine/vm/policy.h"
 #include "kvm/def.h"
+#include "kvm/machine.h"
 #include "lib/buf.h"
 #include "lib/file.h"
 #include "lib/limits.h"
@@ -49,7 +50,7 @@ static void least(void **state)
 	assert_null(d->cpu);
 	assert_false(d->agent);
 	assert_string_equal(d->memory_mode, "normal");
-	assert_string_equal(d->qemu, CONFIG_QEMU);
+	assert_string_equal(d->qemu, machine_host_qemu());
 	assert_int_equal(d->n_disks + d->n_nets + d->qemu_args.n, 0);
 	assert_string_equal(policy_of(d)->from, "cold");
 	assert_string_equal(policy_of(d)->healthy, "running");

@@ -10,28 +10,42 @@ static bool stuck[4];
 static unsigned n_ports;
 static uint16_t sum;	/* of the line so far */
 
+static void add(uint16_t p)
+{
+	if (n_ports == 4)
+		return;
+	outb(p + 7, 0xa5);			/* the scratch register keeps it only if there is a UART */
+	if (inb(p + 7) != 0xa5)
+		return;
+	outb(p + 1, 0);
+	outb(p + 3, 0x80);
+	outb(p, 1);
+	outb(p + 1, 0);
+	outb(p + 3, 3);
+	outb(p + 2, 7);
+	outb(p + 4, 3);
+	ports[n_ports++] = p;
+}
+
 void serial_init(void)
 {
-	for (unsigned i = 0; i < 4; i++) {
-		uint16_t p = bases[i];
+	for (unsigned i = 0; i < 4; i++)
+		add(bases[i]);
+}
 
-		outb(p + 7, 0xa5);			/* the scratch register keeps it only if there is a UART */
-		if (inb(p + 7) != 0xa5)
-			continue;
-		outb(p + 1, 0);
-		outb(p + 3, 0x80);
-		outb(p, 1);
-		outb(p + 1, 0);
-		outb(p + 3, 3);
-		outb(p + 2, 7);
-		outb(p + 4, 3);
-		ports[n_ports++] = p;
-	}
+/* QEMU's pci-serial */
+void serial_found(const struct pci *p)
+{
+	if (p->vendor != 0x1b36 || p->device != 2)
+		return;
+	pci_enable(p);
+	add(pci_read(p, 0x10) & ~3u);
 }
 
 /* A reader that has gone to sleep must not stop the clock: give up on its port until it is ready again. */
 static void put(char c)
 {
+	uart_put(c);
 	for (unsigned i = 0; i < n_ports; i++) {
 		unsigned left = stuck[i] ? 1 : 20000;
 
@@ -88,5 +102,5 @@ int serial_key(void)
 	for (unsigned i = 0; i < n_ports; i++)
 		if (inb(ports[i] + 5) & 1)
 			return inb(ports[i]);
-	return -1;
+	return uart_key();
 }

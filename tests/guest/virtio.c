@@ -60,7 +60,7 @@ static bool queue_open(struct queue *q, uint16_t io, uint16_t index)
 	q->avail->flags = n_queues == MAX_QUEUES;	/* 1: no interrupts */
 	if (!q->avail->flags)
 		queues[n_queues++] = q;
-	outl(io + R_QUEUE_PFN, (uint32_t)mem / PAGE);
+	outl(io + R_QUEUE_PFN, address_of(mem) / PAGE);
 	return true;
 }
 
@@ -79,17 +79,17 @@ static void queue_wait(struct queue *q)
 			continue;
 		}
 		/* Between the look and the halt no call is lost; and the timer comes whatever happens. */
-		__asm__ volatile("cli" ::: "memory");
+		calls_off();
 		if (q->used->idx != q->seen)
-			__asm__ volatile("sti; hlt" ::: "memory");
-		__asm__ volatile("sti" ::: "memory");
+			halt();
+		calls_on();
 	}
 }
 
 static void queue_do(struct queue *q, const struct part *parts, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		q->desc[i] = (struct desc){ .addr = (uint32_t)parts[i].p, .len = parts[i].len,
+		q->desc[i] = (struct desc){ .addr = address_of(parts[i].p), .len = parts[i].len,
 			.flags = (i + 1 < n) | parts[i].device_writes << 1, .next = i + 1 };
 	q->avail->ring[q->avail->idx % q->size] = 0;
 	barrier();

@@ -39,29 +39,19 @@
 #define COUNTER_AT	2048u		/* sector; the even numbers here, the odd ones in the next */
 #define GROW_AT		4096u
 #define GROW_STEP	128u		/* sectors: one cluster */
-#define POOL_START	0x100000u
-#define FILL_START	0x200000u
+#define POOL_START	(RAM_START + 0x100000u)
+#define FILL_START	(RAM_START + 0x200000u)
 #define MIB		0x100000u
 #define PAGE_WORDS	1024u
 #define TORN		UINT32_MAX
 
-struct config {
-	uint32_t magic, fill_mib, hz, report_every, write_disks, seed, dirty_pages;
-};
-
-extern const struct config config;
-extern const uint8_t traps[];
-void timer_irq(void);
-void disk_irq(void);
-void trap(uint32_t vector, uint32_t a, uint32_t b, uint32_t c);
 void witness(void);
-void *memset(void *p, int c, uint32_t n);
-void *memcpy(void *to, const void *from, uint32_t n);
+void *memset(void *p, int c, size_t n);
+void *memcpy(void *to, const void *from, size_t n);
 
 struct disk disks[MAX_DISKS];
 unsigned n_disks;
 volatile uint32_t irq_ticks;
-bool interrupts;
 
 static uint32_t pool = POOL_START;
 static uint32_t mem, bad, errors, grown;
@@ -72,14 +62,14 @@ static bool writing;
 static unsigned fresh = 2;		/* ticks until both sectors of every disk are ours */
 static uint32_t sector[SECTOR_WORDS] __attribute__((aligned(512)));
 
-void *memset(void *p, int c, uint32_t n)
+void *memset(void *p, int c, size_t n)
 {
 	for (uint8_t *b = p; n--; )
 		*b++ = c;
 	return p;
 }
 
-void *memcpy(void *to, const void *from, uint32_t n)
+void *memcpy(void *to, const void *from, size_t n)
 {
 	const uint8_t *f = from;
 
@@ -93,7 +83,7 @@ void *take(uint32_t bytes, uint32_t align)
 	uint32_t at = (pool + align - 1) & ~(align - 1);
 
 	pool = at + bytes;
-	return memset((void *)at, 0, bytes);
+	return memset((void *)(uintptr_t)at, 0, bytes);
 }
 
 struct disk *disk_add(const char *bus)
@@ -104,68 +94,15 @@ struct disk *disk_add(const char *bus)
 	return &disks[n_disks++];
 }
 
-void trap(uint32_t vector, uint32_t a, uint32_t b, uint32_t c)
-{
-	serial_text("\nTRAP ");
-	serial_number(vector);
-	for (uint32_t i = 0, w[] = { a, b, c }; i < 3; i++) {
-		serial_text(" ");
-		serial_hex(w[i]);
-	}
-	serial_text("\n");
-}
-
-/* ---- the interrupt ---- */
-static struct { uint16_t low, selector, type, high; } idt[256];
-
-static void gate(unsigned n, uint32_t handler)
-{
-	idt[n].low = handler;
-	idt[n].selector = 8;
-	idt[n].type = 0x8e00;
-	idt[n].high = handler >> 16;
-}
-
-static void timer_start(uint32_t hz)
-{
-	static struct { uint16_t limit; uint32_t base; } __attribute__((packed)) idtr;
-	uint32_t divisor = 1193182 / hz;
-
-	for (unsigned i = 0; i < 32; i++)
-		gate(i, (uint32_t)traps + 8 * i);
-	gate(32, (uint32_t)timer_irq);
-	for (unsigned i = 33; i < 48; i++)
-		gate(i, (uint32_t)disk_irq);
-	idtr.limit = sizeof idt - 1;
-	idtr.base = (uint32_t)idt;
-	__asm__ volatile("lidt %0" :: "m"(idtr));
-
-	outb(0x20, 0x11);			/* both interrupt controllers to vectors 32..47 */
-	outb(0xa0, 0x11);
-	outb(0x21, 32);
-	outb(0xa1, 40);
-	outb(0x21, 4);
-	outb(0xa1, 2);
-	outb(0x21, 1);
-	outb(0xa1, 1);
-	outb(0x21, ~(virtio_lines | 1u << 2 | 1u));	/* the timer, the second controller, the disks */
-	outb(0xa1, ~virtio_lines >> 8);
-	outb(0x43, 0x34);
-	outb(0x40, divisor);
-	outb(0x40, divisor >> 8);
-	interrupts = true;
-	__asm__ volatile("sti");
-}
-
 static void timer_wait(void)
 {
 	static uint32_t done;
 
 	while (irq_ticks == done) {
-		__asm__ volatile("cli");
+		calls_off();
 		if (irq_ticks == done)
-			__asm__ volatile("sti; hlt" ::: "memory");
-		__asm__ volatile("sti");
+			halt();
+		calls_on();
 	}
 	done = irq_ticks;
 }
@@ -183,10 +120,10 @@ static uint32_t pages(void)
 
 static void page_write(uint32_t page, uint32_t gen)
 {
-	uint32_t *w = (uint32_t *)(FILL_START + page * 4096);
+	uint32_t *w = (uint32_t *)(uintptr_t)(FILL_START + page * 4096);
 
 	for (uint32_t i = 0; i < PAGE_WORDS; i++)
-		w[i] = word_at((uint32_t)(w + i), gen);
+		w[i] = word_at(address_of(w + i), gen);
 }
 
 static void fill(void)
@@ -214,14 +151,14 @@ static void dirty_some(void)
 static void verify(void)
 {
 	for (uint32_t p = 0; p < pages(); p++) {
-		const uint32_t *w = (const uint32_t *)(FILL_START + p * 4096);
+		const uint32_t *w = (const uint32_t *)(uintptr_t)(FILL_START + p * 4096);
 		uint32_t gen = generation + (p < cursor);
 
 		for (uint32_t i = 0; i < PAGE_WORDS; i++) {
-			if (w[i] == word_at((uint32_t)(w + i), gen))
+			if (w[i] == word_at(address_of(w + i), gen))
 				continue;
 			serial_text("V bad ");
-			serial_hex((uint32_t)(w + i));
+			serial_hex(address_of(w + i));
 			serial_text("\n");
 			return;
 		}
@@ -393,16 +330,10 @@ static void key(int k)
 }
 
 /* ---- the start ---- */
-static uint8_t cmos(uint8_t reg)
-{
-	outb(0x70, reg);
-	return inb(0x71);
-}
-
 static void pci_found(const struct pci *p)
 {
 	virtio_found(p);
-	ahci_found(p);
+	board_found(p);
 }
 
 /* Read-only disks are named, and then left out. */
@@ -441,9 +372,11 @@ void witness(void)
 	uint32_t every = config.report_every ? config.report_every : 1;
 
 	serial_init();
-	ram_mib = 16 + (cmos(0x34) | cmos(0x35) << 8) / 16;
+	ram_mib = board_ram_mib();
+	board_start();
+	pci_each(serial_found);
 	pci_each(pci_found);
-	ide_scan();
+	board_disks();
 	serial_text("\nwitness");
 	value(" ram", ram_mib);
 	value(" fill", config.fill_mib);

@@ -99,21 +99,31 @@ not() {
 #   machine= accel= memory= bus= format=; raw="vdb vdc": these disks are raw; dir=: where the images go
 #   DISKS 0: the guest is the definition's kernel
 #   fill= ticks= every= dirty= size=: as mkwitness.sh
+#   arch=arm64 or riscv64: a virt machine of that processor, its disks all empty
 witness_vm() {
 	local name=$1 n=$2 i disk file fmt arg
 	local machine=pc accel=tcg memory=64M bus=virtio format=qcow2 raw="" dir=$FERMATA_ROOT/images size=64 opts=()
+	local arch='' log="-serial chardev:log"
 	shift 2
 	for arg; do
 		case $arg in
 		fill=* | ticks=* | every=* | dirty=* | write=*) opts+=("$arg") ;;
-		machine=* | accel=* | memory=* | bus=* | format=* | raw=* | dir=* | size=*)
+		machine=* | accel=* | memory=* | bus=* | format=* | raw=* | dir=* | size=* | arch=*)
 			printf -v "${arg%%=*}" %s "${arg#*=}" ;;
 		*) echo "witness_vm: what is '$arg'?"; return 1 ;;
 		esac
 	done
+	if [ -n "$arch" ]; then
+		machine=virt log="-device pci-serial,chardev=log" # the board has one port, and it is the console
+		opts+=("arch=$arch")
+	fi
 	"$TOP/tests/guest/mkwitness.sh" "$FERMATA_ROOT/witness.raw" size="$size" "${opts[@]}"
 	conf_head "$name" "$machine" "$accel" "$memory"
-	if [ "$n" = 0 ]; then
+	case $arch in
+	arm64) echo "qemu = qemu-system-aarch64" | conf_add "$name" ;;
+	riscv64) echo "qemu = qemu-system-riscv64" | conf_add "$name" && log+=" -bios none" ;;
+	esac
+	if [ "$n" = 0 ] || [ -n "$arch" ]; then
 		cp "$FERMATA_ROOT/witness.raw" "$FERMATA_ROOT/images/$name.kernel"
 		echo "kernel = $FERMATA_ROOT/images/$name.kernel" | conf_add "$name"
 	fi
@@ -122,7 +132,7 @@ witness_vm() {
 		fmt=$format
 		case " $raw " in *" $disk "*) fmt=raw ;; esac
 		file=$dir/$name-$disk.$fmt
-		if [ "$i" = 0 ]; then
+		if [ "$i" = 0 ] && [ -z "$arch" ]; then
 			qemu-img convert -q -f raw -O "$fmt" "$FERMATA_ROOT/witness.raw" "$file"
 		else
 			qemu-img create -q -f "$fmt" "$file" "${size}M"
@@ -130,7 +140,7 @@ witness_vm() {
 		printf '\n[disk %s]\nfile = %s\nformat = %s\nbus = %s\n' "$disk" "$file" "$fmt" "$bus" |
 			conf_add "$name"
 	done
-	printf '\n[qemu]\narg = -chardev file,id=log,path=%s,append=on -serial chardev:log\n' "$FERMATA_ROOT/$name.log" |
+	printf '\n[qemu]\narg = -chardev file,id=log,path=%s,append=on %s\n' "$FERMATA_ROOT/$name.log" "$log" |
 		conf_add "$name"
 	rm -f "$FERMATA_ROOT/witness.raw"
 }

@@ -235,6 +235,7 @@ distclean:
 # make check           set up what is missing, build, and run every test
 # make check-unit      the compiled tests; check-vm: real guests; check-qemu QEMU=/path: those on another QEMU
 # make check-quick     what needs no guest; check-debian13: that, and the demo, in a chroot with Debian 13
+# make check-cross     builds for other processors, whose images are the same under qemu-user; ARCH="s390x armhf"
 # make check-layers    no room includes what is above it; check-calls: by the objects, too, and no circles of files
 # make soak            the long form of the tests; make fuzz FUZZ_RUNS=N: libFuzzer on all that reads from outside
 # make bench           fermata beside qemu-img and bare QMP

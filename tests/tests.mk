@@ -111,6 +111,10 @@ check-qemu: all
 	$(Q)mkdir -p $(O)/qemu && ln -sf '$(abspath $(QEMU))' $(O)/qemu/qemu-system-x86_64
 	$(Q)PATH="$(abspath $(O))/qemu:$$PATH" $(run_tests) $(filter tests/system/%,$(system_tests))
 
+# For other processors, by Debian's cross compilers, under qemu-user: make check-cross ARCH="s390x i386"; QUICK=1: the images alone
+check-cross: all
+	$(Q)O='$(abspath $(O))' QUICK='$(QUICK)' tests/cross/check.sh $(ARCH)
+
 # Calls go down only, and no files call each other in a circle: by the includes, and by the symbols of what has been built.
 check-layers:
 	$(Q)tests/layers.pl
@@ -125,5 +129,5 @@ demo:
 bench: all
 	$(Q)for b in tests/bench/*.sh; do echo "== $$b"; O='$(O)' $$b || exit 1; done
 
-.PHONY: check check-all check-unit check-fuzz check-quick check-debian13 check-vm check-qemu check-layers check-calls check-appliance
+.PHONY: check check-all check-unit check-fuzz check-quick check-debian13 check-vm check-qemu check-cross check-layers check-calls check-appliance
 .PHONY: appliance soak fuzz fuzz-build demo bench

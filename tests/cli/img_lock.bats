@@ -111,7 +111,7 @@ many_leaks() {
 	qemu-img info a.qcow2 && fail "qemu-img info did not see the lock"
 	qemu-img snapshot -c x a.qcow2 && fail "qemu-img snapshot did not see the lock"
 	qemu-io -r -c 'read 0 64k' a.qcow2 2>&1 | grep -q 'lock' || fail "qemu-io did not see the lock"
-	refused 1 "in use by process $HOLDER (fermata)" img info a.qcow2
+	refused 1 "in use by process $HOLDER (${FERMATA_COMM:-fermata})" img info a.qcow2
 	runs_image a.qcow2 && fail "QEMU did not see the lock"
 	grep -q 'lock' qemu.log
 	qemu-img info -U a.qcow2
@@ -124,5 +124,5 @@ many_leaks() {
 	qemu-img info a.qcow2
 	img info a.qcow2
 	qemu-img snapshot -c x a.qcow2 && fail "qemu-img snapshot did not see the lock"
-	refused 1 "in use by process $HOLDER (fermata)" img snapshot -c x a.qcow2
+	refused 1 "in use by process $HOLDER (${FERMATA_COMM:-fermata})" img snapshot -c x a.qcow2
 }

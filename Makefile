@@ -163,6 +163,7 @@ lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
 lib-y += engine/abandon.o engine/open.o engine/recover.o
+lib-$(CONFIG_DEFINE) += engine/define.o engine/undefine.o engine/undefined.o
 
 # init: the program, a room a folder (lowest first)
 init-y += init/cli/cmd.o init/cli/vm.o
@@ -170,6 +171,7 @@ init-$(CONFIG_IMG) += init/img/amend.o init/img/bitmap.o init/img/check.o init/i
 init-$(CONFIG_IMG) += init/img/convert.o init/img/progress.o init/img/bitmaps.o init/img/create.o init/img/dd.o init/img/info.o init/img/map.o init/img/measure.o init/img/name.o init/img/opts.o
 init-$(CONFIG_IMG) += init/img/rebase.o init/img/resize.o init/img/snapshot.o init/img/util.o
 init-$(CONFIG_INIT) += init/supervisor/fstab.o init/supervisor/guest.o init/supervisor/log.o init/supervisor/pid1.o init/supervisor/supervisor.o
+init-$(CONFIG_DEFINE) += init/cmd/define.o
 init-y += init/cmd/blockjob.o init/cmd/completion.o init/cmd/domblkchain.o init/cmd/host_check.o init/cmd/inspect.o init/cmd/life.o
 init-y += init/cmd/monitor.o init/cmd/snapshot.o init/cmd/snapshot_list.o init/cmd/snapshot_print.o init/cmd/snapshot_xml.o init/cmd/spec.o
 init-$(CONFIG_BOOT) += init/cmd/boot.o

@@ -88,6 +88,29 @@ int fermata_abandon(struct fermata_vm *vm, bool yes, struct err *e) MUST_CHECK;
  */
 int fermata_accept_images(struct fermata_vm *vm, struct err *e) MUST_CHECK;
 
+/*
+ * Make @text, @n bytes, the definition of the VM @name, in the place of one that is there. @from: the file that it comes from, whose
+ * folder its relative paths must not depend on; NULL: they count from the host's folder of definitions. -EINVAL: it is wrong, as
+ * "FILE:LINE: what"; or what is on record of that VM began with other images. A VM that runs takes it at its next start.
+ * Commit point: the file's rename.
+ */
+int fermata_define(struct fermata *f, const char *name, const char *text, size_t n, const char *from, struct err *e) MUST_CHECK;
+
+/* What goes with a VM's definition. */
+enum fermata_undefine {
+	FERMATA_UNDEFINE_NVRAM = 1,     /* the file of the firmware's variables */
+	FERMATA_UNDEFINE_STORAGE = 2,   /* its disks' images, those that its snapshots froze, and saved memory; never what another VM needs */
+	FERMATA_UNDEFINE_SAVES = 4,     /* managed saves */
+	FERMATA_UNDEFINE_SNAPSHOTS = 8, /* what is on record of its snapshots */
+};
+
+/*
+ * Forget the VM: its definition and its record. @what: of enum fermata_undefine. -EBUSY: it runs, or has what @what does not name.
+ * Images stay where they are without FERMATA_UNDEFINE_STORAGE; a notice names those that the definition does not.
+ * Commit point: the definition's rename; FERMATA_PENDING: the next command on that name does the rest.
+ */
+int fermata_undefine(struct fermata *f, const char *name, unsigned what, struct err *e) MUST_CHECK;
+
 /* What is wrong with the VM's definition or record although it could be opened; NULL: nothing. Borrowed. */
 const struct err *fermata_vm_trouble(const struct fermata_vm *vm);
 

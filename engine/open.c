@@ -12,6 +12,7 @@
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
 #include "engine/recover.h"
+#include "engine/undefined.h"
 #include "engine/vm/guarded.h"
 #include "engine/vm/vm.h"
 #include "kvm/def.h"
@@ -30,8 +31,6 @@ static void recover_now(struct fermata_vm *vm)
 	if (fermata_vm_open(vm->host, vm->name, FERMATA_WRITE, "recover", &again, &e) == 0)
 		fermata_vm_close(again);
 }
-
-#define LOCK_WAIT_MS  10000
 
 /* @lenient: a record that cannot be read is trouble, but not in the way of what does not need it. */
 static int read_files(struct fermata_vm *vm, bool lenient, struct err *e)
@@ -52,18 +51,6 @@ static int read_files(struct fermata_vm *vm, bool lenient, struct err *e)
 	return record_none(state, &vm->rec, e);
 }
 
-static int take_lock(struct fermata_vm *vm, const char *what, struct err *e)
-{
-	auto_free char *path = str_fmt("%s/lock", vm->run_dir);
-
-	if (!path)
-		return err_nomem(e, "open a VM");
-	if (dir_make(vm->run_dir, 0700, e) < 0 || dir_make(vm->state_dir, 0700, e) < 0 ||
-		lock_take(path, what, LOCK_WAIT_MS, &vm->lock, e) < 0)
-		return err_at(e, "%s", vm->name);
-	return 0;
-}
-
 /* What earlier commands left: finished or undone. */
 static int settle(struct fermata_vm *vm, struct err *e)
 {
@@ -78,10 +65,22 @@ static int settle(struct fermata_vm *vm, struct err *e)
 	return 0;
 }
 
+/* A VM is not to find the record of another one that had its name. */
+static int forget_undefined(struct fermata_vm *vm, struct err *e)
+{
+	bool found = false;
+
+	if (CONFIG_DEFINE && undefined_finish(vm, &found, e) < 0)
+		return e->code;
+	if (found)
+		vm_notice(vm, "what an undefine that was cut off had left is removed");
+	return 0;
+}
+
 static int open_locked(struct fermata_vm *vm, bool steer, const char *what, struct err *e)
 {
 	/* The record is read under the lock, or another command could replace it in between. */
-	if (take_lock(vm, what, e) < 0 || read_files(vm, steer, e) < 0)
+	if (vm_take_lock(vm, what, e) < 0 || forget_undefined(vm, e) < 0 || read_files(vm, steer, e) < 0)
 		return e->code;
 	if (vm->trouble.code)
 		vm_notice(vm, "%s", vm->trouble.msg);
@@ -95,30 +94,17 @@ static int open_locked(struct fermata_vm *vm, bool steer, const char *what, stru
 	return 0;
 }
 
-static void vm_freep(struct fermata_vm **vm)
-{
-	fermata_vm_close(*vm);
-}
-
 int fermata_vm_open(struct fermata *f, const char *name, enum fermata_access access, const char *what,
 	struct fermata_vm **out, struct err *e)
 {
-	__attribute__((cleanup(vm_freep))) struct fermata_vm *vm = NULL;
+	auto_handle struct fermata_vm *vm = NULL;
 	struct err bad_name;
 
 	if (def_check_name(name, &bad_name) < 0)
 		return no_such_vm(f, name, e);
-	vm = calloc(1, sizeof *vm);
-	if (!vm)
-		return err_nomem(e, "open a VM");
-	vm->host = f;
-	vm->lock = -1;
+	if (vm_new(f, name, &vm, e) < 0)
+		return e->code;
 	vm->rescue = recover_now;
-	vm->name = strdup(name);
-	vm->run_dir = str_fmt("%s/%s", f->run_dir, name);
-	vm->state_dir = str_fmt("%s/%s", f->state_dir, name);
-	if (!vm->name || !vm->run_dir || !vm->state_dir)
-		return err_nomem(e, "open a VM");
 	if (access == FERMATA_READ || access == FERMATA_LOOK) {
 		if (read_files(vm, access == FERMATA_LOOK, e) < 0)
 			return e->code;

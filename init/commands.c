@@ -11,12 +11,15 @@ C(cmd_snapshot_export); C(cmd_snapshot_import);
 C(cmd_blockpull); C(cmd_blockcommit); C(cmd_blockcopy); C(cmd_blockjob); C(cmd_domblkchain);
 C(cmd_boot); C(cmd_boot_status); C(cmd_mark_good); C(cmd_guard); C(cmd_init);
 C(cmd_save); C(cmd_restore); C(cmd_save_image_info); C(cmd_managedsave); C(cmd_managedsave_remove); C(cmd_managedsave_list); C(cmd_dump); C(cmd_standby);
-C(cmd_host_check); C(cmd_recover); C(cmd_completion);
+C(cmd_define); C(cmd_undefine); C(cmd_host_check); C(cmd_recover); C(cmd_completion);
 
 const struct cmd *const commands[] = {
 	&cmd_list, &cmd_start, &cmd_shutdown, &cmd_reboot, &cmd_destroy, &cmd_reset, &cmd_suspend, &cmd_resume, &cmd_domstate,
 #if CONFIG_INSPECT
 	&cmd_dominfo, &cmd_domblklist, &cmd_domblkinfo, &cmd_domdisplay_argv,
+#endif
+#if CONFIG_DEFINE
+	&cmd_define, &cmd_undefine,
 #endif
 #if CONFIG_CONSOLE
 	&cmd_console,

@@ -14,6 +14,7 @@
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/err.h"
+#include "lib/file.h"
 #include "lib/own.h"
 #include "monitor/monitor.h"
 
@@ -32,6 +33,35 @@ void fermata_vm_close(struct fermata_vm *vm)
 	free(vm->run_dir);
 	free(vm->state_dir);
 	free(vm);
+}
+
+#define LOCK_WAIT_MS 10000
+
+int vm_new(struct fermata *f, const char *name, struct fermata_vm **out, struct err *e)
+{
+	struct fermata_vm *vm = calloc(1, sizeof *vm);
+
+	*out = vm;
+	if (!vm)
+		return err_nomem(e, "open a VM");
+	vm->host = f;
+	vm->lock = -1;
+	vm->name = strdup(name);
+	vm->run_dir = str_fmt("%s/%s", f->run_dir, name);
+	vm->state_dir = str_fmt("%s/%s", f->state_dir, name);
+	return vm->name && vm->run_dir && vm->state_dir ? 0 : err_nomem(e, "open a VM");
+}
+
+int vm_take_lock(struct fermata_vm *vm, const char *what, struct err *e)
+{
+	auto_free char *path = str_fmt("%s/lock", vm->run_dir);
+
+	if (!path)
+		return err_nomem(e, "open a VM");
+	if (dir_make(vm->run_dir, 0700, e) < 0 || dir_make(vm->state_dir, 0700, e) < 0 ||
+		lock_take(path, what, LOCK_WAIT_MS, &vm->lock, e) < 0)
+		return err_at(e, "%s", vm->name);
+	return 0;
 }
 
 const char *fermata_version(void)

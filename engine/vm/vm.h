@@ -62,6 +62,18 @@ void vm_because(struct fermata_vm *vm, enum fermata_state state, const char *rea
 
 /* ---- vm.c ---- */
 
+/* A handle that knows its names, and no file of the VM's yet. @out: fermata_vm_close(), also after a failure. */
+int vm_new(struct fermata *f, const char *name, struct fermata_vm **out, struct err *e) MUST_CHECK;
+
+static inline void vm_closep(struct fermata_vm **vm)
+{
+	fermata_vm_close(*vm);
+}
+#define auto_handle __attribute__((cleanup(vm_closep)))
+
+/* Take the VM's lock, and make its folders. @what: the command, for others who meet it. -EBUSY names who has it. */
+int vm_take_lock(struct fermata_vm *vm, const char *what, struct err *e) MUST_CHECK;
+
 /* The caps of the definition's QEMU, asked once. */
 int vm_caps(struct fermata_vm *vm, const struct kvm_caps **caps, struct err *e) MUST_CHECK;
 

@@ -24,7 +24,7 @@ static uint64_t piece_at(uint64_t span, uint64_t i, uint64_t n)
 {
 	if (n < SPOTS)
 		return i * PIECE;
-	return i == 1 ? TABLES : (span - PIECE) / (n - 1) * i / 4096 * 4096;
+	return i == 1 && span >= 2 * TABLES ? TABLES : (span - PIECE) / (n - 1) * i / 4096 * 4096;
 }
 
 /*

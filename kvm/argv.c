@@ -85,6 +85,10 @@ static void add_machine(const struct build *b)
 	add_memory(b);
 	argv_add(a, "-smp");
 	argv_addf(a, "%u", d->vcpus);
+	if (d->uuid) {
+		argv_add(a, "-uuid");
+		argv_add(a, d->uuid);
+	}
 	if (cpu) {
 		argv_add(a, "-cpu");
 		argv_add(a, cpu);
@@ -141,6 +145,8 @@ static void add_netdev(const struct build *b, const struct def_net *n)
 	if (str_eq(n->type, "tap")) {
 		opt_add(&o, "ifname", n->ifname);
 		buf_adds(&o, ",script=no,downscript=no");
+		if (n->queues > 1)
+			buf_addf(&o, ",queues=%u", n->queues);
 		if (b->kvm && str_eq(n->model, "virtio") && access("/dev/vhost-net", R_OK | W_OK) == 0)
 			buf_adds(&o, ",vhost=on");
 	}
@@ -160,6 +166,10 @@ static int add_net(const struct build *b, const struct def_net *n, struct err *e
 		return err_at(e, "%s", n->name);
 	add_netdev(b, n);
 	buf_addf(&o, ",id=%s,netdev=%s.host,mac=%s", n->name, n->name, n->mac);
+	if (n->address && argv_address(b, n->address, &o, e) < 0)
+		return err_at(e, "%s", n->name);
+	if (n->queues > 1) /* an interrupt for each direction of each, one for changes, one for control */
+		buf_addf(&o, ",mq=on,vectors=%u", 2 * n->queues + 2);
 	/* No option ROM: nothing boots from here, and its file need not be installed. */
 	if (b->has->pci && (virtio || str_starts(n->model, "e1000") || str_eq(n->model, "rtl8139")))
 		buf_adds(&o, ",romfile=");

@@ -25,6 +25,9 @@ void argv_take(struct argv *a, const char *name, struct buf *b);
 int device_name(const struct build *b, const char *type, struct buf *name, struct err *e) MUST_CHECK;
 int virtio_name(const struct build *b, const char *type, struct buf *name, struct err *e) MUST_CHECK;
 
+/* The PCI @address of a device; -EINVAL: the machine has none. */
+int argv_address(const struct build *b, const char *address, struct buf *o, struct err *e) MUST_CHECK;
+
 /* Nodes and devices of every disk, and of the firmware. */
 int argv_disks(const struct build *b, struct err *e) MUST_CHECK;
 void argv_firmware(const struct build *b);

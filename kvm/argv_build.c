@@ -85,3 +85,14 @@ int virtio_name(const struct build *b, const char *type, struct buf *name, struc
 	snprintf(full, sizeof full, "virtio-%s-%s", type, b->has->virtio);
 	return device_name(b, full, name, e);
 }
+
+int argv_address(const struct build *b, const char *address, struct buf *o, struct err *e)
+{
+	if (!b->has->pci) {
+		err_set(e, -EINVAL, "machine %s has no PCI addresses", b->machine);
+		return err_hint(e, "leave out address = %s", address);
+	}
+	/* Whoever says .0 means that there are others. */
+	buf_addf(o, ",addr=%s%s", address, str_ends(address, ".0") ? ",multifunction=on" : "");
+	return 0;
+}

@@ -96,6 +96,8 @@ static void add_lowest(const struct build *b, const struct def_disk *k, const ch
 	json_put_bool(&w, "no-flush", cache->no_flush);
 	json_obj_end(&w);
 	json_put_str(&w, "discard", k->discard);
+	if (k->detect_zeroes)
+		json_put_str(&w, "detect-zeroes", k->detect_zeroes);
 	json_put_bool(&w, "read-only", ro);
 	json_put_null(&w, "backing");
 	json_obj_end(&w);
@@ -129,6 +131,8 @@ static void add_layer(const struct build *b, const struct def_disk *k, const str
 		buf_addf(&o, ",data-file=%s", child);
 	add_cache(&o, cache_of(k, l->file));
 	buf_addf(&o, ",discard=%s", k->discard);
+	if (k->detect_zeroes)
+		buf_addf(&o, ",detect-zeroes=%s", k->detect_zeroes);
 	if (k->readonly || !active)
 		buf_adds(&o, ",read-only=on");
 	if (i > 0)
@@ -136,42 +140,86 @@ static void add_layer(const struct build *b, const struct def_disk *k, const str
 	argv_take(b->out, "-blockdev", &o);
 }
 
-/* Places taken on each bus so far. */
+/* Places on each bus, numbered as def_address() does: those taken, and by how many disks. */
 struct buses {
-	unsigned virtio, ide, sata, scsi;
+	bool taken[BUS_SCSI + 1][256];
+	unsigned n[BUS_SCSI + 1];
 };
+
+/* Where the definition puts @k, or the first free place from @first on. */
+static unsigned take_place(struct buses *at, const struct def_disk *k, unsigned first)
+{
+	unsigned n = first;
+
+	at->n[k->bus]++;
+	if (k->address && def_address(k->bus, k->address, &n))
+		return n;
+	while (at->taken[k->bus][n] && n < 255)
+		n++;
+	at->taken[k->bus][n] = true;
+	return n;
+}
+
+/* Places that the definition gives away are nobody else's. */
+static void note_places(const struct def *d, struct buses *at)
+{
+	unsigned n;
+
+	for (size_t i = 0; i < d->n_disks; i++)
+		if (d->disks[i].address && def_address(d->disks[i].bus, d->disks[i].address, &n))
+			at->taken[d->disks[i].bus][n] = true;
+	for (size_t i = 0; i < d->n_nets; i++)
+		if (d->nets[i].address && def_address(BUS_VIRTIO, d->nets[i].address, &n))
+			at->taken[BUS_VIRTIO][n] = true;
+}
+
+/* A guest looks for further functions only where the first one is. */
+static int check_functions(const struct def *d, const struct buses *at, struct err *e)
+{
+	unsigned n;
+
+	for (size_t i = 0; i < d->n_disks; i++)
+		if (d->disks[i].bus == BUS_VIRTIO && d->disks[i].address && def_address(BUS_VIRTIO, d->disks[i].address, &n) && n % 8 &&
+			!at->taken[BUS_VIRTIO][n - n % 8])
+			return err_set(e, -EINVAL, "%s: the guest would not find it at %s: there is nothing at %x.0", d->disks[i].name,
+				d->disks[i].address, n / 8);
+	return 0;
+}
 
 /*
  * Eight disks a slot, from slot 16 on: 32 would not find room beside the rest. A disk's address depends on its place among the
  * disks alone, so that the guest finds it where it was whatever other devices it gets.
  */
-static int add_virtio(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+static int add_virtio(const struct build *b, const struct def_disk *k, struct buses *at, struct buf *o, struct err *e)
 {
-	unsigned fn = at->virtio % 8, slot = 16 + at->virtio / 8;
+	unsigned n = take_place(at, k, 16 * 8);
 
 	if (virtio_name(b, "blk", o, e) < 0)
 		return e->code;
+	if (k->address)
+		return argv_address(b, k->address, o, e);
 	if (b->has->slots)
-		buf_addf(o, ",addr=%x.%x%s", slot, fn, fn ? "" : ",multifunction=on");
-	at->virtio++;
+		buf_addf(o, ",addr=%x.%x%s", n / 8, n % 8, n % 8 ? "" : ",multifunction=on");
 	return 0;
 }
 
-static int add_ide(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+static int add_ide(const struct build *b, const struct def_disk *k, struct buses *at, struct buf *o, struct err *e)
 {
+	unsigned n;
+
 	if (!b->has->ide) {
 		err_set(e, -EINVAL, "machine %s has no IDE controller", b->machine);
 		return err_hint(e, "use bus = %s", b->has->sata ? "sata" : "virtio");
 	}
-	if (at->ide == 4)
+	if (at->n[BUS_IDE] == 4)
 		return err_set(e, -EINVAL, "more than 4 IDE disks");
-	buf_addf(o, ",bus=ide.%u,unit=%u", at->ide / 2, at->ide % 2);
-	at->ide++;
+	n = take_place(at, k, 0);
+	buf_addf(o, ",bus=ide.%u,unit=%u", n / 2, n % 2);
 	return 0;
 }
 
 /* q35 has a controller of its own; others are given the same one. */
-static int add_sata(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+static int add_sata(const struct build *b, const struct def_disk *k, struct buses *at, struct buf *o, struct err *e)
 {
 	const char *own = b->has->sata;
 	auto_buf struct buf hba = { 0 };
@@ -180,29 +228,29 @@ static int add_sata(const struct build *b, struct buses *at, struct buf *o, stru
 		err_set(e, -EINVAL, "machine %s has no SATA controller", b->machine);
 		return err_hint(e, "use bus = virtio");
 	}
-	if (at->sata == 6)
+	if (at->n[BUS_SATA] == 6)
 		return err_set(e, -EINVAL, "more than 6 SATA disks");
-	if (!own && !at->sata) {
+	if (!own && !at->n[BUS_SATA]) {
 		if (device_name(b, "ich9-ahci", &hba, e) < 0)
 			return e->code;
 		buf_adds(&hba, ",id=sys.ahci");
 		argv_take(b->out, "-device", &hba);
 	}
-	buf_addf(o, ",bus=%s.%u", own ? own : "sys.ahci", at->sata++);
+	buf_addf(o, ",bus=%s.%u", own ? own : "sys.ahci", take_place(at, k, 0));
 	return 0;
 }
 
-static int add_scsi(const struct build *b, struct buses *at, struct buf *o, struct err *e)
+static int add_scsi(const struct build *b, const struct def_disk *k, struct buses *at, struct buf *o, struct err *e)
 {
 	auto_buf struct buf hba = { 0 };
 
-	if (!at->scsi) {
+	if (!at->n[BUS_SCSI]) {
 		if (virtio_name(b, "scsi", &hba, e) < 0)
 			return e->code;
 		buf_adds(&hba, ",id=sys.scsi");
 		argv_take(b->out, "-device", &hba);
 	}
-	buf_addf(o, ",bus=sys.scsi.0,scsi-id=%u", at->scsi++);
+	buf_addf(o, ",bus=sys.scsi.0,scsi-id=%u", take_place(at, k, 0));
 	return 0;
 }
 
@@ -212,20 +260,39 @@ static int add_device(const struct build *b, const struct def_disk *k, const str
 	bool ata = k->bus == BUS_IDE || k->bus == BUS_SATA;
 	auto_buf struct buf o = { 0 };
 
+	if (k->iothread) {
+		argv_add(b->out, "-object");
+		argv_addf(b->out, "iothread,id=%s.io", k->name);
+	}
 	if (ata && k->readonly)
 		return err_set(e, -EINVAL, "an IDE or SATA disk cannot be readonly");
-	if ((k->bus == BUS_VIRTIO ? add_virtio(b, at, &o, e) : device_name(b, ata ? "ide-hd" : "scsi-hd", &o, e)) < 0)
+	if ((k->bus == BUS_VIRTIO ? add_virtio(b, k, at, &o, e) : device_name(b, ata ? "ide-hd" : "scsi-hd", &o, e)) < 0)
 		return e->code;
-	if ((k->bus == BUS_IDE && add_ide(b, at, &o, e) < 0) || (k->bus == BUS_SATA && add_sata(b, at, &o, e) < 0) ||
-		(k->bus == BUS_SCSI && add_scsi(b, at, &o, e) < 0))
+	if ((k->bus == BUS_IDE && add_ide(b, k, at, &o, e) < 0) || (k->bus == BUS_SATA && add_sata(b, k, at, &o, e) < 0) ||
+		(k->bus == BUS_SCSI && add_scsi(b, k, at, &o, e) < 0))
 		return e->code;
 	buf_addf(&o, ",id=%s,drive=%s.%zu,bootindex=%u", k->name, k->name, c->n_layers - 1, bootindex);
 	if (k->serial)
 		opt_add(&o, "serial", k->serial);
+	if (k->queues)
+		buf_addf(&o, ",num-queues=%u", k->queues);
+	if (k->iothread)
+		buf_addf(&o, ",iothread=%s.io", k->name);
 	if (cache_of(k, c->layers[c->n_layers - 1].file)->through)
 		buf_adds(&o, ",write-cache=off");
 	argv_take(b->out, "-device", &o);
 	return 0;
+}
+
+/* Those without a number are behind those with one, in the order of the file. */
+static unsigned boot_index(const struct def *d, size_t i)
+{
+	unsigned last = 0;
+
+	for (size_t j = 0; j < d->n_disks; j++)
+		if (d->disks[j].boot > last)
+			last = d->disks[j].boot;
+	return d->disks[i].boot ? d->disks[i].boot : last + (unsigned)i + 1;
 }
 
 int argv_disks(const struct build *b, struct err *e)
@@ -233,15 +300,16 @@ int argv_disks(const struct build *b, struct err *e)
 	const struct def *d = b->spec->def;
 	struct buses at = { 0 };
 
+	note_places(d, &at);
 	for (size_t i = 0; i < d->n_disks; i++) {
 		const struct kvm_chain *c = &b->spec->chains[i];
 
 		for (size_t l = 0; l < c->n_layers; l++)
 			add_layer(b, &d->disks[i], c, l);
-		if (add_device(b, &d->disks[i], c, (unsigned)i + 1, &at, e) < 0)
+		if (add_device(b, &d->disks[i], c, boot_index(d, i), &at, e) < 0)
 			return err_at(e, "%s", d->disks[i].name);
 	}
-	return 0;
+	return check_functions(d, &at, e);
 }
 
 static void add_flash(const struct build *b, const char *node, const char *file, enum def_format format, const char *ro)

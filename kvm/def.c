@@ -15,11 +15,21 @@
 
 /* ---- the keys ----------------------------------------------------------------------------------------- */
 
+static int check_uuid(const char *s, struct err *e)
+{
+	size_t i = 0;
+
+	while (i < 36 && (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] == '-' : isxdigit((unsigned char)s[i])))
+		i++;
+	return i < 36 || s[i] ? err_set(e, -EINVAL, "uuid '%s' is not 8-4-4-4-12 hex digits", s) : 0;
+}
+
 #define K(n, k, m, ...) DEF_KEY(n, k, offsetof(struct def, m), ##__VA_ARGS__)
 static const struct def_key vm_keys[] = {
 	K("memory", KEY_MEM, memory),
 	K("vcpus", KEY_NUM, vcpus, .min = 1, .max = 255),
 	K("machine", KEY_STR, machine, .max = 64),
+	K("uuid", KEY_CHECK, uuid, .check = check_uuid),
 	K("accel", KEY_ENUM, accel, .words = "kvm|tcg|kvm:tcg"),
 	K("cpu", KEY_STR, cpu, .max = 1024),
 	K("agent", KEY_BOOL, agent),

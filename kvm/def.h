@@ -32,6 +32,13 @@ struct def_disk {
 	char *discard; /* unmap | ignore */
 	char *serial;  /* NULL: none */
 	bool readonly;
+	unsigned boot;       /* 1 is tried first; 0: behind those that say so, in the order of the file */
+	char *address;       /* on its bus, see def_address(); NULL: the next free one */
+	bool iothread;       /* a thread of its own */
+	unsigned queues;     /* 0: as QEMU does */
+	char *detect_zeroes; /* off | on | unmap; NULL: off */
+	unsigned iops;       /* requests and bytes a second; 0: no limit */
+	uint64_t bps;
 };
 
 struct def_net {
@@ -41,6 +48,8 @@ struct def_net {
 	char *ifname; /* tap only */
 	char *mac;    /* always set: derived from the VM's and the interface's name when not given */
 	char *model;  /* virtio | e1000 | ... as QEMU's device of that family */
+	char *address; /* NULL: the next free one */
+	unsigned queues; /* 0: one */
 };
 
 struct def {
@@ -51,6 +60,7 @@ struct def {
 	unsigned vcpus;
 	char *machine;
 	enum def_accel accel;
+	char *uuid; /* NULL: none */
 	char *cpu; /* NULL: "host" under kvm, "max" under tcg */
 	bool agent;
 	char *kernel, *initrd, *append;
@@ -99,6 +109,12 @@ bool def_next_name(const char **list, size_t *n);
 /* The first disk in the [qemu] args that the guest can write to and that "left-out" does not name; @name: out, how it is called. */
 #define DEF_EXTRA_MAX 256
 bool def_extra_disk(const struct def *def, char name[DEF_EXTRA_MAX]);
+
+/*
+ * The address @s of a device on @bus as a number: the slot and function of a PCI device (virtio) times 8, the channel and unit of
+ * IDE times 2, the port of SATA, the target of SCSI. False: it is none.
+ */
+bool def_address(enum def_bus bus, const char *s, unsigned *n);
 
 struct def_disk *def_disk_find(const struct def *def, const char *name);
 

@@ -53,6 +53,18 @@ static int set_memory(const char *s, uint64_t *out, struct err *e)
 	return 0;
 }
 
+static int set_size(const struct def_key *k, const char *s, uint64_t *out, struct err *e)
+{
+	uint64_t v;
+
+	if (text_size(s, 1, k->name, &v, e) < 0)
+		return e->code;
+	if (v < k->min)
+		return err_set(e, -EINVAL, "%s '%s' is less than %u", k->name, s, k->min);
+	*out = v;
+	return 0;
+}
+
 /* One word of @s as a shell would see it, without expansion; @s moves past it. 0: no word left, 1: in @word. */
 static int next_word(const char **s, struct buf *word, struct err *e)
 {
@@ -135,6 +147,8 @@ int key_set(const struct def_key *k, const char *s, void *obj, const char *path,
 		return list_add(at, path_beside(path, s), e);
 	case KEY_MEM:
 		return set_memory(s, at, e);
+	case KEY_SIZE:
+		return set_size(k, s, at, e);
 	case KEY_SPAN:
 		return text_span(s, k->name, at, e);
 	case KEY_NUM:
@@ -231,6 +245,7 @@ void keys_free(const struct def_key *keys, size_t n, void *obj)
 		case KEY_BOOL:
 		case KEY_NUM:
 		case KEY_MEM:
+		case KEY_SIZE:
 		case KEY_SPAN:
 			break;
 		}

@@ -17,6 +17,7 @@ enum key_kind {
 	KEY_BOOL,  /* no, yes */
 	KEY_NUM,   /* unsigned, min to max */
 	KEY_MEM,   /* uint64_t bytes, whole MiB */
+	KEY_SIZE,  /* uint64_t bytes, at least min */
 	KEY_SPAN,  /* uint64_t ms */
 	KEY_CHECK, /* char *, judged by check() */
 	/* These may repeat, and add to a struct key_list: */
@@ -33,7 +34,7 @@ struct def_key {
 	char name[16]; /* in place: a pointer would cost a relocation of 24 bytes each */
 	uint8_t kind;  /* enum key_kind */
 	uint16_t off;
-	uint16_t min, max;
+	uint32_t min, max;
 	union {
 		const char *words; /* "a|b|c"; an empty first one is a default that cannot be written */
 		int (*check)(const char *s, struct err *e);

@@ -32,6 +32,8 @@ static const struct def_key keys[] = {
 	K("ifname", KEY_STR, ifname, .max = 15), /* IFNAMSIZ */
 	K("mac", KEY_CHECK, mac, .check = check_mac),
 	K("model", KEY_CHECK, model, .check = check_model),
+	K("address", KEY_STR, address, .max = 16),
+	K("queues", KEY_NUM, queues, .min = 1, .max = 256),
 };
 
 /* 52:54:00 is QEMU's own prefix; the rest follows from the names, so that it stays from start to start. */
@@ -73,6 +75,27 @@ static void *add_net(struct def *d, const char *name, unsigned line, struct err 
 	return NULL;
 }
 
+/* Disks on virtio are on the same bus. */
+static int check_address(const struct def *d, size_t i, struct err *e)
+{
+	const struct def_net *k = &d->nets[i];
+	unsigned n, m;
+
+	if (!k->address)
+		return 0;
+	if (!def_address(BUS_VIRTIO, k->address, &n)) {
+		err_set(e, -EINVAL, "[net %s]: address '%s' is none", k->name, k->address);
+		return err_hint(e, "it is a PCI slot from 1 to 1f, with .0 to .7 behind it where it has several functions");
+	}
+	for (size_t j = 0; j < i; j++)
+		if (d->nets[j].address && def_address(BUS_VIRTIO, d->nets[j].address, &m) && m == n)
+			return err_set(e, -EINVAL, "[net %s]: address = %s is that of [net %s]", k->name, k->address, d->nets[j].name);
+	for (size_t j = 0; j < d->n_disks; j++)
+		if (d->disks[j].bus == BUS_VIRTIO && d->disks[j].address && def_address(BUS_VIRTIO, d->disks[j].address, &m) && m == n)
+			return err_set(e, -EINVAL, "[net %s]: address = %s is that of [disk %s]", k->name, k->address, d->disks[j].name);
+	return 0;
+}
+
 static int check_nets(const struct def *d, unsigned *line, struct err *e)
 {
 	for (size_t i = 0; i < d->n_nets; i++) {
@@ -82,6 +105,10 @@ static int check_nets(const struct def *d, unsigned *line, struct err *e)
 		if (tap != (d->nets[i].ifname != NULL))
 			return err_set(e, -EINVAL, tap ? "[net %s] of type tap has no ifname" : "[net %s]: only type tap has an ifname",
 				d->nets[i].name);
+		if (d->nets[i].queues && (!tap || !str_eq(d->nets[i].model, "virtio")))
+			return err_set(e, -EINVAL, "[net %s]: only a virtio device on a tap has queues", d->nets[i].name);
+		if (check_address(d, i, e) < 0)
+			return e->code;
 	}
 	return 0;
 }

@@ -1,11 +1,15 @@
 /* What was plugged into a running QEMU, or taken out, since it was started: memory that is saved then loads into no QEMU that starts. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "kvm/kvm.h"
 #include "kvm/run_dir.h"
+#include "lib/buf.h"
 #include "lib/file.h"
 #include "lib/own.h"
+#include "monitor/monitor.h"
 
 #define ASK_MS	    10000
 #define DEVICES_MAX (1u << 20) /* bytes of the list */
@@ -91,4 +95,35 @@ int kvm_devices_check(struct kvm *k, const char *run_dir, struct err *e)
 		type, in ? "plugged in" : "unplugged");
 	return err_hint(e, in ? "memory that is saved with it cannot be loaded again: unplug it first, or put it into [qemu] and start the VM anew" :
 			       "memory that is saved without it cannot be loaded again: take it out of the definition and start the VM anew");
+}
+
+/* ---- what the disks of a definition may do in a second ---- */
+
+/* @part: "" or the part of the device that has the disk. */
+static int limit_disk(struct kvm *k, const struct def_disk *d, const char *part, struct deadline until, struct err *e)
+{
+	auto_buf struct buf b = { 0 };
+
+	buf_addf(&b, "{\"id\":\"/machine/peripheral/%s%s\",\"iops\":%u,\"iops_rd\":0,\"iops_wr\":0,\"bps\":%" PRIu64
+		",\"bps_rd\":0,\"bps_wr\":0}", d->name, part, d->iops, d->bps);
+	if (buf_check(&b, "limit a disk", e) < 0)
+		return e->code;
+	return mon_call(kvm_mon(k), "block_set_io_throttle", b.p, until, NULL, e);
+}
+
+int kvm_limit_disks(struct kvm *k, const struct def *d, struct deadline until, struct err *e)
+{
+	for (size_t i = 0; i < d->n_disks; i++) {
+		const struct def_disk *disk = &d->disks[i];
+		struct err not_there;
+
+		if (!disk->iops && !disk->bps)
+			continue;
+		/* virtio on PCI is two devices in one; the inner one has the disk. */
+		if (disk->bus == BUS_VIRTIO && limit_disk(k, disk, "/virtio-backend", until, &not_there) == 0)
+			continue;
+		if (limit_disk(k, disk, "", until, e) < 0)
+			return err_at(e, "%s", disk->name);
+	}
+	return 0;
 }

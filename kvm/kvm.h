@@ -184,6 +184,9 @@ void kvm_log_since(const char *run_dir, uint64_t from, struct err *e);
 int kvm_agent_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 
+/* Set what the definition's disks may do in a second (iops, bps), right after QEMU's start. */
+int kvm_limit_disks(struct kvm *k, const struct def *d, struct deadline until, struct err *e) MUST_CHECK;
+
 /*
  * Note in @run_dir which devices QEMU has, right after its start; and compare: -EBUSY names one that was plugged in or unplugged
  * since, so that memory saved now could not be loaded by a QEMU that starts.

@@ -122,6 +122,8 @@ void put_overlay_node(struct buf *b, const struct disk_state *d, const char *nod
 	if (!raw)
 		json_put_str(&w, "backing", backing);
 	json_put_str(&w, "discard", d->def->discard);
+	if (d->def->detect_zeroes)
+		json_put_str(&w, "detect-zeroes", d->def->detect_zeroes);
 	put_cache(&w, d->cache);
 	json_obj_end(&w);
 }

@@ -46,7 +46,7 @@ int launch(struct fermata_vm *vm, struct instance *q, struct kvm_spec *spec, con
 		return e->code;
 	if (kvm_start(spec, deadline_in(START_MS), &q->kvm, notice, sizeof notice, e) < 0)
 		return e->code;
-	if (chains_opened(vm, q->kvm, chains, e) < 0) {
+	if (chains_opened(vm, q->kvm, chains, e) < 0 || kvm_limit_disks(q->kvm, vm->def, deadline_in(CALL_MS), e) < 0) {
 		struct err also;
 
 		if (end(q, &also) < 0)

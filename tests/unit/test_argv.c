@@ -181,6 +181,45 @@ static void lines(void **state)
 	}
 }
 
+/* What a disk and a network may say beyond what they are: each where QEMU has it, and nothing of it where it is not said. */
+static void argv_tuned_devices(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} t[] = {
+		{ "[disk a]\nfile=/a\nformat=raw\niothread=yes\nqueues=4\n",
+			" -object iothread,id=a.io -device virtio-blk-pci,addr=10.0,multifunction=on,id=a,drive=a.0,bootindex=1,num-queues=4,iothread=a.io" },
+		{ "[disk a]\nfile=/a\nformat=raw\ndetect-zeroes=unmap\n", ",file=a.0.file,cache.direct=on,discard=unmap,detect-zeroes=unmap -device" },
+		{ "[disk a]\nfile=/a\nformat=qcow2\ndetect-zeroes=on\n", "\"discard\": \"unmap\", \"detect-zeroes\": \"on\", \"read-only\"" },
+		/* the order of those that say one, then that of the file */
+		{ "[disk a]\nfile=/a\nformat=raw\n[disk b]\nfile=/b\nformat=raw\nboot=2\n", "id=a,drive=a.0,bootindex=3" },
+		{ "[disk a]\nfile=/a\nformat=raw\n[disk b]\nfile=/b\nformat=raw\nboot=2\n", "id=b,drive=b.0,bootindex=2" },
+		/* who has none goes around those that have one, and past them not at all */
+		{ "[disk a]\nfile=/a\nformat=raw\n[disk b]\nfile=/b\nformat=raw\naddress=10.0\n", "blk-pci,addr=10.1,id=a," },
+		{ "[disk a]\nfile=/a\nformat=raw\n[disk b]\nfile=/b\nformat=raw\naddress=10.0\n", "blk-pci,addr=10.0,multifunction=on,id=b," },
+		{ "[disk a]\nfile=/a\nformat=raw\naddress=1f\n[disk b]\nfile=/b\nformat=raw\n", "blk-pci,addr=1f,id=a," },
+		{ "[disk a]\nfile=/a\nformat=raw\naddress=1f\n[disk b]\nfile=/b\nformat=raw\n", "blk-pci,addr=10.0,multifunction=on,id=b," },
+		{ "[disk a]\nfile=/a\nformat=raw\nbus=sata\n[disk b]\nfile=/b\nformat=raw\nbus=sata\naddress=0\n", "ide-hd,bus=ide.1,id=a," },
+		{ "[disk a]\nfile=/a\nformat=raw\nbus=scsi\naddress=255\n", "scsi-hd,bus=sys.scsi.0,scsi-id=255,id=a," },
+		{ "machine=pc\n[disk a]\nfile=/a\nformat=raw\nbus=ide\naddress=1.0\n", "ide-hd,bus=ide.1,unit=0,id=a," },
+		{ "machine=virt\n[disk a]\nfile=/a\nformat=raw\naddress=5\n", "blk-pci,addr=5,id=a," },
+		{ "uuid=0f1e2d3c-0000-4000-8000-00000000000A\n", " -smp 1 -uuid 0f1e2d3c-0000-4000-8000-00000000000A -cpu" },
+		{ "[net n]\nmac=52:54:00:00:00:01\naddress=5.0\n", "net-pci,id=n,netdev=n.host,mac=52:54:00:00:00:01,addr=5.0,multifunction=on,romfile=" },
+		{ "[net n]\ntype=tap\nifname=t\nmac=52:54:00:00:00:01\nqueues=2\n", "mac=52:54:00:00:00:01,mq=on,vectors=6,romfile=" },
+		{ "[net n]\ntype=tap\nifname=t\nqueues=2\n", "ifname=t,script=no,downscript=no,queues=2" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		auto_free char *text = str_fmt("%s%s", TCG, t[i].text);
+		struct err e = { 0 };
+		auto_free char *got = line_of(text, NULL, NULL, &e);
+
+		if (!got || !strstr(got, t[i].want))
+			fail_msg("%s: %s: no '%s'", t[i].text, got ? got : e.msg, t[i].want);
+	}
+}
+
 static void cache_modes(void **state)
 {
 	static const struct {
@@ -282,6 +321,10 @@ static void refused(void **state)
 		{ TCG "machine=microvm\n" DISK(0, "scsi"), -EOPNOTSUPP, "d0: QEMU 7.2.22 has no device virtio-scsi-device", "" },
 		{ TCG DISK(0, "sata") "readonly=yes\n", -EINVAL, "d0: an IDE or SATA disk cannot be readonly", "" },
 		{ TCG "machine=microvm\nfirmware=/f\nnvram=/n\n", -EINVAL, "machine microvm has no place for an nvram", "" },
+		{ TCG DISK(0, "virtio") "address=5.1\n", -EINVAL, "d0: the guest would not find it at 5.1: there is nothing at 5.0", "" },
+		{ TCG "machine=microvm\n" DISK(0, "virtio") "address=5\n", -EINVAL, "d0: machine microvm has no PCI addresses",
+			"leave out address = 5" },
+		{ TCG "machine=microvm\n[net n]\naddress=5\n", -EINVAL, "n: machine microvm has no PCI addresses", "leave out address = 5" },
 		{ "memory=1M\n", -EOPNOTSUPP, "cannot use KVM: /usr/bin/qemu was built without it", "" },
 	};
 
@@ -427,6 +470,7 @@ int main(void)
 	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines),
+		cmocka_unit_test(argv_tuned_devices),
 		cmocka_unit_test(cache_modes),
 		cmocka_unit_test(chain),
 		cmocka_unit_test(lowest_has_no_backing), cmocka_unit_test(memory_file),

@@ -81,6 +81,9 @@ static void compat_guest_part_is_named(void **state)
 		{ "memory = 64M\nvcpus = 2\ncpu = qemu64\n" DISK "readonly = yes\n" NET, "is 'virtio, qcow2, readonly' now" },
 		{ BASE "mac = 52:54:00:00:00:01\n", "net eth0 was 'virtio, " },
 		{ BASE "model = e1000\n", "net eth0 was 'virtio, " },
+		{ BASE "address = 5\n", "net eth0 was 'virtio, " },
+		{ "memory = 64M\nvcpus = 2\ncpu = qemu64\n" DISK "address = 5\nqueues = 2\n" NET, "is 'virtio, qcow2, address 5, 2 queues' now" },
+		{ "uuid = 0f1e2d3c-0000-4000-8000-00000000000a\n" BASE, "it has 'uuid = 0f1e2d3c-0000-4000-8000-00000000000a' now" },
 		{ BASE "[qemu]\narg = -device virtio-rng-pci\n", "it has '[qemu] arg = -device' now, and had it not then" },
 		{ BASE "[disk vdb]\nfile = b.raw\nformat = raw\n", "it has 'disk vdb = virtio, raw' now, and had it not then" },
 	};

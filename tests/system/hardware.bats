@@ -1,0 +1,82 @@
+#!/usr/bin/env bats
+# What a definition says of its devices beyond their images, and every kind of snapshot with all of it at once.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() { root_make; }
+teardown() { root_end; }
+
+# all_keys NAME: a VM that says everything
+all_keys() {
+	witness_vm "$1" 3 size=16 machine=q35
+	sed -i -e '1i uuid = 0f1e2d3c-0000-4000-8000-00000000000a' \
+		-e '/^\[disk vda\]/a address = 5.0\niothread = yes\nqueues = 2\ndetect-zeroes = unmap\nboot = 1' \
+		-e '/^\[disk vdb\]/a address = 5.1\niops = 5000\nbps = 64M\nboot = 3' \
+		-e '/^\[disk vdc\]/a iothread = yes\nboot = 2' "$FERMATA_ROOT/etc/fermata/$1.conf"
+	printf '[net n0]\naddress = 7\nmac = 52:54:00:00:00:01\n' | conf_add "$1"
+}
+
+hmp() {
+	fermata qemu-monitor-command w --hmp "$1" | tr -d '\r'
+}
+
+qmp() {
+	fermata qemu-monitor-command w "$1"
+}
+
+# QEMU has what the definition says, in this instance as in the first one
+assert_tuned() {
+	[[ $(qmp '{"execute":"query-uuid"}') == *0f1e2d3c-0000-4000-8000-00000000000a* ]]
+	[ "$(qmp '{"execute":"query-iothreads"}' | grep -o '"id": *"[a-z.]*"' | tr -d '" ' | sort | xargs)" = "id:vda.io id:vdc.io" ]
+	qmp '{"execute":"query-block"}' >"$FERMATA_ROOT/blocks"
+	perl -MJSON::PP -e '
+		local $/; my %b = map { $_->{qdev} => $_->{inserted} } @{decode_json(<STDIN>)->{return}};
+		for my $id ("vda", "vdb") { $b{$id} //= (map { $b{$_} } grep m{/\Q$id\E/}, keys %b)[0] }
+		print join(" ", $b{vda}{detect_zeroes}, $b{vda}{iops}, $b{vdb}{detect_zeroes}, $b{vdb}{iops}, $b{vdb}{bps})' \
+		<"$FERMATA_ROOT/blocks" >"$FERMATA_ROOT/said"
+	[ "$(cat "$FERMATA_ROOT/said")" = "unmap 0 off 5000 67108864" ] || { cat "$FERMATA_ROOT/said"; return 1; }
+	hmp "info pci" >"$FERMATA_ROOT/pci"
+	for at in "5, function 0" "5, function 1" "16, function 0" "7, function 0"; do
+		grep -q "device *$at:" "$FERMATA_ROOT/pci" || { cat "$FERMATA_ROOT/pci"; return 1; }
+	done
+	hmp "info qtree" | grep -q "num-queues = 2 "
+}
+
+@test "hardware: addresses, threads, queues, limits and uuid, through every kind of snapshot, running and off" {
+	all_keys w
+	vm_start w
+	assert_tuned
+	for how in "" "--memspec $FERMATA_ROOT/m.mem" "--memspec $FERMATA_ROOT/l.mem --live" --instant --disk-only; do
+		echo "taken: $how"
+		from=$(mark w)
+		low=$(last_counter w)
+		# shellcheck disable=SC2086
+		fermata snapshot-create-as w k $how
+		high=$(last_counter w)
+		assert_one_instant w "$from"
+		assert_tuned
+		if [ "$how" != --disk-only ]; then
+			wait_counter_above w $((high + 5))
+			from=$(mark w)
+			fermata snapshot-revert w k
+			assert_back_in w "$from" "$low" "$high"
+			assert_one_instant w "$from"
+			assert_tuned
+			fermata destroy w
+			from=$(mark w)
+			fermata snapshot-revert w k
+			assert_back_in w "$from" "$low" "$high"
+		fi
+		assert_tuned
+		fermata snapshot-delete w k
+		assert_one_instant w
+		assert_tuned
+	done
+	from=$(mark w)
+	fermata managedsave w
+	fermata start w
+	assert_one_instant w "$from"
+	assert_tuned
+	fermata destroy w
+	assert_images_ok w
+}

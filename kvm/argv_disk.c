@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "kvm/argv.h"
 #include "lib/file.h"
@@ -168,6 +169,9 @@ static void note_places(const struct def *d, struct buses *at)
 	for (size_t i = 0; i < d->n_disks; i++)
 		if (d->disks[i].address && def_address(d->disks[i].bus, d->disks[i].address, &n))
 			at->taken[d->disks[i].bus][n] = true;
+	for (size_t i = 0; i < d->n_cdroms; i++)
+		if (d->cdroms[i].address && def_address(d->cdroms[i].bus, d->cdroms[i].address, &n))
+			at->taken[d->cdroms[i].bus][n] = true;
 	for (size_t i = 0; i < d->n_nets; i++)
 		if (d->nets[i].address && def_address(BUS_VIRTIO, d->nets[i].address, &n))
 			at->taken[BUS_VIRTIO][n] = true;
@@ -254,6 +258,21 @@ static int add_scsi(const struct build *b, const struct def_disk *k, struct buse
 	return 0;
 }
 
+/* What device @k is, and where it goes. */
+static int add_name(const struct build *b, const struct def_disk *k, struct buses *at, struct buf *o, struct err *e)
+{
+	bool ata = k->bus == BUS_IDE || k->bus == BUS_SATA, cd = k->device == DEVICE_CDROM;
+
+	if ((k->bus == BUS_VIRTIO ? add_virtio(b, k, at, o, e) :
+		device_name(b, ata ? cd ? "ide-cd" : "ide-hd" : cd ? "scsi-cd" : "scsi-hd", o, e)) < 0)
+		return e->code;
+	if ((k->bus == BUS_IDE && add_ide(b, k, at, o, e) < 0) || (k->bus == BUS_SATA && add_sata(b, k, at, o, e) < 0) ||
+		(k->bus == BUS_SCSI && add_scsi(b, k, at, o, e) < 0))
+		return e->code;
+	buf_addf(o, ",id=%s", k->name);
+	return 0;
+}
+
 static int add_device(const struct build *b, const struct def_disk *k, const struct kvm_chain *c, unsigned bootindex,
 	struct buses *at, struct err *e)
 {
@@ -266,12 +285,9 @@ static int add_device(const struct build *b, const struct def_disk *k, const str
 	}
 	if (ata && k->readonly)
 		return err_set(e, -EINVAL, "an IDE or SATA disk cannot be readonly");
-	if ((k->bus == BUS_VIRTIO ? add_virtio(b, k, at, &o, e) : device_name(b, ata ? "ide-hd" : "scsi-hd", &o, e)) < 0)
+	if (add_name(b, k, at, &o, e) < 0)
 		return e->code;
-	if ((k->bus == BUS_IDE && add_ide(b, k, at, &o, e) < 0) || (k->bus == BUS_SATA && add_sata(b, k, at, &o, e) < 0) ||
-		(k->bus == BUS_SCSI && add_scsi(b, k, at, &o, e) < 0))
-		return e->code;
-	buf_addf(&o, ",id=%s,drive=%s.%zu,bootindex=%u", k->name, k->name, c->n_layers - 1, bootindex);
+	buf_addf(&o, ",drive=%s.%zu,bootindex=%u", k->name, c->n_layers - 1, bootindex);
 	if (k->serial)
 		opt_add(&o, "serial", k->serial);
 	if (k->queues)
@@ -284,15 +300,46 @@ static int add_device(const struct build *b, const struct def_disk *k, const str
 	return 0;
 }
 
-/* Those without a number are behind those with one, in the order of the file. */
-static unsigned boot_index(const struct def *d, size_t i)
+/* Those without a number are behind those with one: the disks in the order of the file, then the drives. @i: in that order. */
+static unsigned boot_index(const struct def *d, const struct def_disk *k, size_t i)
 {
 	unsigned last = 0;
 
 	for (size_t j = 0; j < d->n_disks; j++)
 		if (d->disks[j].boot > last)
 			last = d->disks[j].boot;
-	return d->disks[i].boot ? d->disks[i].boot : last + (unsigned)i + 1;
+	for (size_t j = 0; j < d->n_cdroms; j++)
+		if (d->cdroms[j].boot > last)
+			last = d->cdroms[j].boot;
+	return k->boot ? k->boot : last + (unsigned)i + 1;
+}
+
+/* A drive, and what is in it: read only, and of no chain. */
+static int add_cdrom(const struct build *b, const struct def_disk *k, unsigned bootindex, struct buses *at, struct err *e)
+{
+	auto_buf struct buf o = { 0 };
+
+	if (k->file) {
+		if (access(k->file, R_OK) < 0) {
+			err_sys(e, errno, "cannot open the medium %s", k->file);
+			return err_hint(e, "a drive without 'file' is empty");
+		}
+		buf_addf(&o, "driver=%s,node-name=%s.0.file", kvm_file_driver(k->file), k->name);
+		opt_add(&o, "filename", k->file);
+		buf_adds(&o, ",read-only=on");
+		argv_take(b->out, "-blockdev", &o);
+		buf_addf(&o, "driver=raw,node-name=%s.0,file=%s.0.file,read-only=on", k->name, k->name);
+		argv_take(b->out, "-blockdev", &o);
+	}
+	if (add_name(b, k, at, &o, e) < 0)
+		return e->code;
+	if (k->file)
+		buf_addf(&o, ",drive=%s.0", k->name);
+	buf_addf(&o, ",bootindex=%u", bootindex);
+	if (k->serial)
+		opt_add(&o, "serial", k->serial);
+	argv_take(b->out, "-device", &o);
+	return 0;
 }
 
 int argv_disks(const struct build *b, struct err *e)
@@ -306,9 +353,12 @@ int argv_disks(const struct build *b, struct err *e)
 
 		for (size_t l = 0; l < c->n_layers; l++)
 			add_layer(b, &d->disks[i], c, l);
-		if (add_device(b, &d->disks[i], c, boot_index(d, i), &at, e) < 0)
+		if (add_device(b, &d->disks[i], c, boot_index(d, &d->disks[i], i), &at, e) < 0)
 			return err_at(e, "%s", d->disks[i].name);
 	}
+	for (size_t i = 0; i < d->n_cdroms; i++)
+		if (add_cdrom(b, &d->cdroms[i], boot_index(d, &d->cdroms[i], d->n_disks + i), &at, e) < 0)
+			return err_at(e, "%s", d->cdroms[i].name);
 	return check_functions(d, &at, e);
 }
 

@@ -198,7 +198,7 @@ static int check_further(const struct reading *r, unsigned *line, struct err *e)
 /* What no single line shows. @line: out, the one to blame; 0: none. */
 static int check_whole(const struct reading *r, unsigned *line, struct err *e)
 {
-	const struct def *d = r->def;
+	struct def *d = r->def;
 
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
 		if (devices[i]->check(d, line, e) < 0)

@@ -19,6 +19,7 @@
 enum def_format { FORMAT_QCOW2, FORMAT_RAW, FORMAT_UNSAID };
 enum def_bus { BUS_VIRTIO, BUS_IDE, BUS_SATA, BUS_SCSI };
 enum def_snapshot { DISK_SNAP_DEFAULT, DISK_SNAP_INTERNAL, DISK_SNAP_EXTERNAL, DISK_SNAP_NO };
+enum def_device_kind { DEVICE_DISK, DEVICE_CDROM };
 enum def_accel { ACCEL_KVM, ACCEL_TCG, ACCEL_KVM_TCG };
 
 struct def_disk {
@@ -32,6 +33,7 @@ struct def_disk {
 	char *discard; /* unmap | ignore */
 	char *serial;  /* NULL: none */
 	bool readonly;
+	enum def_device_kind device;
 	unsigned boot;       /* 1 is tried first; 0: behind those that say so, in the order of the file */
 	char *address;       /* on its bus, see def_address(); NULL: the next free one */
 	bool iothread;       /* a thread of its own */
@@ -74,6 +76,8 @@ struct def {
 	char *user;         /* NULL: as started */
 	struct def_disk *disks;
 	size_t n_disks;
+	struct def_disk *cdroms; /* apart from the disks: nothing is written to them; file NULL: empty */
+	size_t n_cdroms;
 	struct def_net *nets;
 	size_t n_nets;
 	void *further; /* the section of those who know more of a VM than kvm/ does */

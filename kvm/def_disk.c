@@ -17,6 +17,7 @@ static const struct def_key keys[] = {
 	K("discard", KEY_WORD, discard, .words = "unmap|ignore"),
 	K("serial", KEY_STR, serial, .max = 20), /* the virtio and ATA limit */
 	K("readonly", KEY_BOOL, readonly),
+	K("device", KEY_ENUM, device, .words = "disk|cdrom"),
 	K("boot", KEY_NUM, boot, .min = 1, .max = 999),
 	K("address", KEY_STR, address, .max = 16),
 	K("iothread", KEY_BOOL, iothread),
@@ -101,11 +102,31 @@ static void *add_disk(struct def *d, const char *name, unsigned line, struct err
 	return NULL;
 }
 
+/* What a drive has that is only read from. */
+static int check_cdrom(const struct def_disk *k, struct err *e)
+{
+	const char *not = k->iothread ? "iothread" : k->queues ? "queues" : k->detect_zeroes ? "detect-zeroes" : k->iops ? "iops" :
+		k->bps ? "bps" : k->cache ? "cache" : k->snapshot != DISK_SNAP_DEFAULT && k->snapshot != DISK_SNAP_NO ? "snapshot" : NULL;
+	unsigned n;
+
+	if (k->bus == BUS_VIRTIO) {
+		err_set(e, -EINVAL, "[disk %s]: there is no cdrom on bus = virtio", k->name);
+		return err_hint(e, "say bus = sata, ide or scsi");
+	}
+	if (k->format == FORMAT_QCOW2)
+		return err_set(e, -EINVAL, "[disk %s]: a cdrom's format is raw", k->name);
+	if (not)
+		return err_set(e, -EINVAL, "[disk %s]: a cdrom has no %s", k->name, not);
+	return k->address && !def_address(k->bus, k->address, &n) ? not_an_address(k, e) : 0;
+}
+
 /* What only one of the buses has, or one value of another key allows. */
 static int check_disk(const struct def_disk *k, struct err *e)
 {
 	unsigned n;
 
+	if (k->device == DEVICE_CDROM)
+		return check_cdrom(k, e);
 	if (!k->file)
 		return err_set(e, -EINVAL, "[disk %s] has no file", k->name);
 	if (k->format == FORMAT_UNSAID) {
@@ -132,7 +153,32 @@ static int check_pair(const struct def_disk *a, const struct def_disk *k, struct
 	return 0;
 }
 
-static int check_disks(const struct def *d, unsigned *line, struct err *e)
+/* From the disks, in whose order they were, to a list of their own. */
+static int move_cdroms(struct def *d, struct err *e)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->n_disks; i++) {
+		struct def_disk *cd;
+
+		if (d->disks[i].device == DEVICE_DISK) {
+			d->disks[n++] = d->disks[i];
+			continue;
+		}
+		cd = def_grow(d->cdroms, d->n_cdroms, sizeof *cd);
+		if (!cd) { /* the rest is freed as what it is */
+			memmove(&d->disks[n], &d->disks[i], (d->n_disks - i) * sizeof *d->disks);
+			d->n_disks -= i - n;
+			return err_nomem(e, "read a definition");
+		}
+		d->cdroms = cd;
+		cd[d->n_cdroms++] = d->disks[i];
+	}
+	d->n_disks = n;
+	return 0;
+}
+
+static int check_disks(struct def *d, unsigned *line, struct err *e)
 {
 	for (size_t i = 0; i < d->n_disks; i++) {
 		*line = d->disks[i].line;
@@ -142,7 +188,7 @@ static int check_disks(const struct def *d, unsigned *line, struct err *e)
 			if (check_pair(&d->disks[j], &d->disks[i], e) < 0)
 				return e->code;
 	}
-	return 0;
+	return move_cdroms(d, e);
 }
 
 static void free_disks(struct def *d)
@@ -151,6 +197,11 @@ static void free_disks(struct def *d)
 		keys_free(keys, ARRAY_SIZE(keys), &d->disks[i]);
 		free(d->disks[i].name);
 	}
+	for (size_t i = 0; i < d->n_cdroms; i++) {
+		keys_free(keys, ARRAY_SIZE(keys), &d->cdroms[i]);
+		free(d->cdroms[i].name);
+	}
+	free(d->cdroms);
 	free(d->disks);
 }
 

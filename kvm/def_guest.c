@@ -38,6 +38,12 @@ void def_guest(const struct def *d, struct buf *b)
 			k->serial ? ", serial " : "", k->serial ? k->serial : "", k->readonly ? ", readonly" : "");
 		put_place(b, k->address, k->queues);
 	}
+	for (size_t i = 0; i < d->n_cdroms; i++) { /* what is in it can be changed while the guest runs */
+		const struct def_disk *k = &d->cdroms[i];
+
+		buf_addf(b, "cdrom %s = %s%s%s", k->name, buses[k->bus], k->serial ? ", serial " : "", k->serial ? k->serial : "");
+		put_place(b, k->address, 0);
+	}
 	for (size_t i = 0; i < d->n_nets; i++) {
 		const struct def_net *n = &d->nets[i];
 

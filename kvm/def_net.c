@@ -96,7 +96,7 @@ static int check_address(const struct def *d, size_t i, struct err *e)
 	return 0;
 }
 
-static int check_nets(const struct def *d, unsigned *line, struct err *e)
+static int check_nets(struct def *d, unsigned *line, struct err *e)
 {
 	for (size_t i = 0; i < d->n_nets; i++) {
 		bool tap = str_eq(d->nets[i].type, "tap");

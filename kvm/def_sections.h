@@ -15,7 +15,7 @@ struct def_device {
 	/* A new one, with its defaults, called @name; its head is in @line. */
 	void *(*add)(struct def *d, const char *name, unsigned line, struct err *e);
 	/* What no single line shows of any of them. @line: out, the one to blame. */
-	int (*check)(const struct def *d, unsigned *line, struct err *e);
+	int (*check)(struct def *d, unsigned *line, struct err *e);
 	void (*free)(struct def *d);
 };
 extern const struct def_device def_disks, def_nets;

@@ -17,7 +17,7 @@
 /* The devices that argv may ask for; others are QEMU's to refuse. */
 static const char wanted[] = "virtio-blk-pci\0virtio-net-pci\0virtio-scsi-pci\0virtio-serial-pci\0"
 	"virtio-blk-device\0virtio-net-device\0virtio-scsi-device\0virtio-serial-device\0"
-	"ide-hd\0scsi-hd\0ich9-ahci\0virtserialport\0vmgenid\0";
+	"ide-hd\0scsi-hd\0ide-cd\0scsi-cd\0ich9-ahci\0virtserialport\0vmgenid\0";
 
 /* The packed list in @b, with the empty name that ends it. */
 static int take_list(struct buf *b, char **out, struct err *e)

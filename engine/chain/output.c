@@ -36,6 +36,9 @@ static int add_files(struct fermata *host, const char *name, struct file_set *s,
 	for (size_t i = 0; i < r->n_jobs; i++)
 		for (size_t j = 0; j < r->jobs[i]->n_images; j++)
 			file_set_add(s, r->jobs[i]->images[j], true);
+	for (size_t i = 0; i < def->n_cdroms; i++)
+		if (def->cdroms[i].file)
+			file_set_add(s, def->cdroms[i].file, true);
 	for (size_t i = 0; i < 5; i++) {
 		const char *file = (const char *[]){ def->nvram, def->firmware, def->kernel, def->initrd, saved }[i];
 

@@ -120,6 +120,27 @@ static int run_domblklist(int argc, char **argv, struct err *e)
 		json_put_bool(&w, "readonly", def->disks[i].readonly);
 		json_obj_end(&w);
 	}
+	for (size_t i = 0; i < def->n_cdroms; i++) {
+		const char *file = def->cdroms[i].file;
+
+		if (list_args.details) {
+			table_cell(&t, file ? type_of(file) : "file");
+			table_cell(&t, "cdrom");
+		}
+		table_cell(&t, def->cdroms[i].name);
+		table_cell(&t, file ? file : "-");
+		json_obj(&w, NULL);
+		json_put_str(&w, "type", file ? type_of(file) : "file");
+		json_put_str(&w, "device", "cdrom");
+		json_put_str(&w, "target", def->cdroms[i].name);
+		if (file)
+			json_put_str(&w, "source", file);
+		else
+			json_put_null(&w, "source");
+		json_put_str(&w, "format", "raw");
+		json_put_bool(&w, "readonly", true);
+		json_obj_end(&w);
+	}
 	json_arr_end(&w);
 	rc = json ? cmd_put_json(&b, e) : table_print(&t, stdout, e);
 	if (rc == 0 && !json)

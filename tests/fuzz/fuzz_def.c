@@ -59,7 +59,7 @@ static void check_argv(const struct def *d)
 	static struct kvm_caps caps = { .path = (char *)"/q", .version = (char *)"7.2.0", .cpu_host = (char *)"host",
 		.machines = (char *)"pc-i440fx-7.2\0pc=pc-i440fx-7.2\0pc-q35-7.2\0q35=pc-q35-7.2\0microvm\0virt-7.2\0virt=virt-7.2\0",
 		.devices = (char *)"virtio-blk-pci\0virtio-net-pci\0virtio-scsi-pci\0virtio-serial-pci\0virtio-blk-device\0ide-hd\0"
-				   "scsi-hd\0ich9-ahci\0virtserialport\0vmgenid\0" };
+				   "scsi-hd\0ide-cd\0scsi-cd\0ich9-ahci\0virtserialport\0vmgenid\0" };
 	struct kvm_layer layers[DEF_MAX_DISKS];
 	struct kvm_chain chains[DEF_MAX_DISKS];
 	struct kvm_spec s = { .def = d, .caps = &caps, .chains = chains };

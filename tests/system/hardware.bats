@@ -13,6 +13,9 @@ all_keys() {
 		-e '/^\[disk vda\]/a address = 5.0\niothread = yes\nqueues = 2\ndetect-zeroes = unmap\nboot = 1' \
 		-e '/^\[disk vdb\]/a address = 5.1\niops = 5000\nbps = 64M\nboot = 3' \
 		-e '/^\[disk vdc\]/a iothread = yes\nboot = 2' "$FERMATA_ROOT/etc/fermata/$1.conf"
+	printf 'an ISO' | dd of="$FERMATA_ROOT/images/one.iso" bs=2048 conv=sync status=none
+	printf '[disk cd0]\ndevice = cdrom\nbus = sata\naddress = 3\nfile = %s\n' "$FERMATA_ROOT/images/one.iso" | conf_add "$1"
+	printf '[disk cd1]\ndevice = cdrom\nbus = scsi\n' | conf_add "$1"
 	printf '[net n0]\naddress = 7\nmac = 52:54:00:00:00:01\n' | conf_add "$1"
 }
 
@@ -40,9 +43,12 @@ assert_tuned() {
 		grep -q "device *$at:" "$FERMATA_ROOT/pci" || { cat "$FERMATA_ROOT/pci"; return 1; }
 	done
 	hmp "info qtree" | grep -q "num-queues = 2 "
+	hmp "info block" >"$FERMATA_ROOT/blocks"
+	grep -qF "$FERMATA_ROOT/images/one.iso (raw, read-only)" "$FERMATA_ROOT/blocks" # in the first drive, the second is empty
+	grep -A1 "cd1" "$FERMATA_ROOT/blocks" | grep -q "not inserted" || { cat "$FERMATA_ROOT/blocks"; return 1; }
 }
 
-@test "hardware: addresses, threads, queues, limits and uuid, through every kind of snapshot, running and off" {
+@test "hardware: addresses, threads, queues, limits and uuid and drives, through every kind of snapshot, running and off" {
 	all_keys w
 	vm_start w
 	assert_tuned
@@ -79,4 +85,9 @@ assert_tuned() {
 	assert_tuned
 	fermata destroy w
 	assert_images_ok w
+	fermata domblklist w --details | awk '$3 ~ /^cd/ { print $1, $2, $3, $4 }' >"$FERMATA_ROOT/said"
+	[ "$(cat "$FERMATA_ROOT/said")" = "file cdrom cd0 $FERMATA_ROOT/images/one.iso"$'\n'"file cdrom cd1 -" ]
+	rm "$FERMATA_ROOT/images/one.iso"
+	fails 1 "cd0: cannot open the medium $FERMATA_ROOT/images/one.iso: No such file or directory" start w
+	assert_state w "shut off"
 }

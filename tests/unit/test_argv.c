@@ -22,7 +22,7 @@ static struct kvm_caps caps = {
 		"virt-7.2" NUL "virt=virt-7.2" NUL,
 	.commands = (char *)"query-status" NUL,
 	.devices = (char *)"virtio-blk-pci" NUL "virtio-net-pci" NUL "virtio-scsi-pci" NUL "virtio-serial-pci" NUL
-		"virtio-blk-device" NUL "virtio-net-device" NUL "virtio-serial-device" NUL "ide-hd" NUL "scsi-hd" NUL
+		"virtio-blk-device" NUL "virtio-net-device" NUL "virtio-serial-device" NUL "ide-hd" NUL "scsi-hd" NUL "ide-cd" NUL "scsi-cd" NUL
 		"ich9-ahci" NUL "virtserialport" NUL "vmgenid" NUL,
 	.cpu_host = (char *)"host,-x",
 	.arch = (char *)"x86_64",
@@ -203,6 +203,13 @@ static void argv_tuned_devices(void **state)
 		{ "[disk a]\nfile=/a\nformat=raw\nbus=scsi\naddress=255\n", "scsi-hd,bus=sys.scsi.0,scsi-id=255,id=a," },
 		{ "machine=pc\n[disk a]\nfile=/a\nformat=raw\nbus=ide\naddress=1.0\n", "ide-hd,bus=ide.1,unit=0,id=a," },
 		{ "machine=virt\n[disk a]\nfile=/a\nformat=raw\naddress=5\n", "blk-pci,addr=5,id=a," },
+		{ "[disk c]\ndevice=cdrom\nbus=sata\n[disk a]\nfile=/a\nformat=raw\n", " -device ide-cd,bus=ide.0,id=c,bootindex=2" },
+		{ "[disk c]\ndevice=cdrom\nbus=sata\n[disk a]\nfile=/a\nformat=raw\nbus=sata\n", " -device ide-cd,bus=ide.1,id=c,bootindex=2" },
+		{ "machine=pc\n[disk c]\ndevice=cdrom\nbus=ide\naddress=1.0\nboot=1\nserial=S\nfile=/dev/null\n",
+			" -blockdev driver=file,node-name=c.0.file,filename=/dev/null,read-only=on"
+			" -blockdev driver=raw,node-name=c.0,file=c.0.file,read-only=on"
+			" -device ide-cd,bus=ide.1,unit=0,id=c,drive=c.0,bootindex=1,serial=S" },
+		{ "[disk c]\ndevice=cdrom\nbus=scsi\n", " -device virtio-scsi-pci,id=sys.scsi -device scsi-cd,bus=sys.scsi.0,scsi-id=0,id=c,bootindex=1" },
 		{ "uuid=0f1e2d3c-0000-4000-8000-00000000000A\n", " -smp 1 -uuid 0f1e2d3c-0000-4000-8000-00000000000A -cpu" },
 		{ "[net n]\nmac=52:54:00:00:00:01\naddress=5.0\n", "net-pci,id=n,netdev=n.host,mac=52:54:00:00:00:01,addr=5.0,multifunction=on,romfile=" },
 		{ "[net n]\ntype=tap\nifname=t\nmac=52:54:00:00:00:01\nqueues=2\n", "mac=52:54:00:00:00:01,mq=on,vectors=6,romfile=" },
@@ -324,6 +331,9 @@ static void refused(void **state)
 		{ TCG DISK(0, "virtio") "address=5.1\n", -EINVAL, "d0: the guest would not find it at 5.1: there is nothing at 5.0", "" },
 		{ TCG "machine=microvm\n" DISK(0, "virtio") "address=5\n", -EINVAL, "d0: machine microvm has no PCI addresses",
 			"leave out address = 5" },
+		{ TCG "[disk c]\ndevice=cdrom\nbus=sata\nfile=/nowhere/x.iso\n", -ENOENT,
+			"c: cannot open the medium /nowhere/x.iso: No such file or directory", "a drive without 'file' is empty" },
+		{ TCG "machine=microvm\n[disk c]\ndevice=cdrom\nbus=sata\n", -EINVAL, "c: machine microvm has no SATA controller", "use bus = virtio" },
 		{ TCG "machine=microvm\n[net n]\naddress=5\n", -EINVAL, "n: machine microvm has no PCI addresses", "leave out address = 5" },
 		{ "memory=1M\n", -EOPNOTSUPP, "cannot use KVM: /usr/bin/qemu was built without it", "" },
 	};

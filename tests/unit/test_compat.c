@@ -81,6 +81,7 @@ static void compat_guest_part_is_named(void **state)
 		{ "memory = 64M\nvcpus = 2\ncpu = qemu64\n" DISK "readonly = yes\n" NET, "is 'virtio, qcow2, readonly' now" },
 		{ BASE "mac = 52:54:00:00:00:01\n", "net eth0 was 'virtio, " },
 		{ BASE "model = e1000\n", "net eth0 was 'virtio, " },
+		{ BASE "[disk cd]\ndevice = cdrom\nbus = sata\n", "it has 'cdrom cd = sata' now" },
 		{ BASE "address = 5\n", "net eth0 was 'virtio, " },
 		{ "memory = 64M\nvcpus = 2\ncpu = qemu64\n" DISK "address = 5\nqueues = 2\n" NET, "is 'virtio, qcow2, address 5, 2 queues' now" },
 		{ "uuid = 0f1e2d3c-0000-4000-8000-00000000000a\n" BASE, "it has 'uuid = 0f1e2d3c-0000-4000-8000-00000000000a' now" },

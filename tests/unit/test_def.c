@@ -143,6 +143,24 @@ static void whole(void **state)
 	def_free(d);
 }
 
+/* Drives are no disks: they are in a list of their own, and each keeps what was said of it. */
+static void def_cdroms(void **state)
+{
+	struct def *d = must("memory=1M\n[disk c]\ndevice=cdrom\nbus=sata\nfile=x.iso\n[disk vda]\nfile=/a\nformat=raw\n[disk e]\ndevice=cdrom\n"
+			     "bus=ide\nformat=raw\nreadonly=yes\nsnapshot=no\n[disk vdb]\nfile=/b\nformat=raw\nserial=s\n");
+
+	(void)state;
+	assert_int_equal(d->n_disks, 2);
+	assert_string_equal(d->disks[0].name, "vda");
+	assert_string_equal(d->disks[1].serial, "s");
+	assert_int_equal(d->n_cdroms, 2);
+	assert_string_equal(d->cdroms[0].name, "c");
+	assert_true(str_ends(d->cdroms[0].file, "/x.iso"));
+	assert_int_equal(d->cdroms[1].bus, BUS_IDE);
+	assert_null(d->cdroms[1].file);
+	def_free(d);
+}
+
 /* The address follows from the names and from nothing else. */
 static void mac_stays(void **state)
 {
@@ -233,6 +251,19 @@ static const struct {
 	{ M "uuid=0f1e2d3c-0000-4000-8000-00000000000g\n", ":2: uuid '0f1e2d3c-0000-4000-8000-00000000000g' is not 8-4-4-4-12 hex digits", "" },
 	{ M "uuid=0f1e2d3c-0000-4000-8000-0000000000001\n", ":2: uuid '0f1e2d3c-0000-4000-8000-0000000000001' is not 8-4-4-4-12 hex digits", "" },
 	{ M "uuid=0f1e2d3c00000-4000-8000-000000000000\n", ":2: uuid '0f1e2d3c00000-4000-8000-000000000000' is not 8-4-4-4-12 hex digits", "" },
+	{ M "[disk c]\ndevice=floppy\n", ":3: device 'floppy' is none of: disk, cdrom", "" },
+	{ M "[disk c]\ndevice=cdrom\n", ":2: [disk c]: there is no cdrom on bus = virtio", "say bus = sata, ide or scsi" },
+	{ M "[disk c]\ndevice=cdrom\nbus=ide\nformat=qcow2\n", ":2: [disk c]: a cdrom's format is raw", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\niothread=yes\n", ":2: [disk c]: a cdrom has no iothread", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\nqueues=2\n", ":2: [disk c]: a cdrom has no queues", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\ndetect-zeroes=on\n", ":2: [disk c]: a cdrom has no detect-zeroes", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\niops=5\n", ":2: [disk c]: a cdrom has no iops", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\nbps=1M\n", ":2: [disk c]: a cdrom has no bps", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\ncache=none\n", ":2: [disk c]: a cdrom has no cache", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=scsi\nsnapshot=internal\n", ":2: [disk c]: a cdrom has no snapshot", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=sata\naddress=0\n[disk d]\nfile=/d\nformat=raw\nbus=sata\naddress=0\n", ":6: [disk d]: address = 0 is that of [disk c]", "" },
+	{ M "[disk c]\ndevice=cdrom\nbus=sata\naddress=7\n", ":2: [disk c]: address '7' is none", "it is a port from 0 to 5" },
+	{ M "[disk c]\ndevice=cdrom\nbus=sata\n[net c]\n", ":5: there is a [disk c] already", "" },
 	{ M "[net a]\nmac = 52:54:00:11:22\n", ":3: mac '52:54:00:11:22' is not six pairs of hex digits with colons", "" },
 	{ M "[net a]\nmac = 52:54:00:11:22:333\n", ":3: mac '52:54:00:11:22:333' is not six pairs of hex digits with colons", "" },
 	{ M "[net a]\nmac = 53:54:00:11:22:33\n", ":3: mac '53:54:00:11:22:33' is a group's address", "" },
@@ -345,6 +376,7 @@ int main(void)
 		cmocka_unit_test(least),
 		cmocka_unit_test(whole),
 		cmocka_unit_test(mac_stays),
+		cmocka_unit_test(def_cdroms),
 		cmocka_unit_test(wrong_ones),
 		cmocka_unit_test(harmless_args),
 		cmocka_unit_test(many),

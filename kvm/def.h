@@ -52,6 +52,7 @@ struct def_net {
 	char *model;  /* virtio | e1000 | ... as QEMU's device of that family */
 	char *address; /* NULL: the next free one */
 	unsigned queues; /* 0: one */
+	struct key_list hostfwd; /* type user: PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest */
 };
 
 struct def {

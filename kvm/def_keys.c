@@ -145,6 +145,8 @@ int key_set(const struct def_key *k, const char *s, void *obj, const char *path,
 		return add_args(at, s, e);
 	case KEY_DIRS:
 		return list_add(at, path_beside(path, s), e);
+	case KEY_TEXTS:
+		return k->check(s, e) < 0 ? e->code : list_add(at, strdup(s), e);
 	case KEY_MEM:
 		return set_memory(s, at, e);
 	case KEY_SIZE:
@@ -230,6 +232,7 @@ void keys_free(const struct def_key *keys, size_t n, void *obj)
 		switch ((enum key_kind)keys[i].kind) {
 		case KEY_ARGS:
 		case KEY_DIRS:
+		case KEY_TEXTS:
 			for (size_t j = 0; j < l->n; j++)
 				free(l->v[j]);
 			free(l->v);

@@ -23,6 +23,7 @@ enum key_kind {
 	/* These may repeat, and add to a struct key_list: */
 	KEY_ARGS,  /* words as a shell would split them */
 	KEY_DIRS,  /* a folder, made absolute */
+	KEY_TEXTS, /* judged by check() */
 };
 
 struct key_list {

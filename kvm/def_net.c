@@ -26,6 +26,29 @@ static int check_model(const char *s, struct err *e)
 	return err_set(e, -EINVAL, "model '%s' is not a device's name", s);
 }
 
+/* "ADDRESS:PORT", where an empty address is any. */
+static bool is_end(const char *s, size_t n)
+{
+	size_t address = strspn(s, "0123456789."), port;
+	unsigned long number;
+
+	if (address >= n || s[address] != ':')
+		return false;
+	port = strspn(s + address + 1, "0123456789");
+	number = strtoul(s + address + 1, NULL, 10);
+	return port && port < 6 && address + 1 + port == n && number && number < 65536;
+}
+
+static int check_hostfwd(const char *s, struct err *e)
+{
+	size_t n = strcspn(s, "-");
+
+	if ((str_starts(s, "tcp:") || str_starts(s, "udp:")) && s[n] && is_end(s + 4, n - 4) && is_end(s + n + 1, strlen(s + n + 1)))
+		return 0;
+	err_set(e, -EINVAL, "hostfwd '%s' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", s);
+	return err_hint(e, "e.g. tcp:127.0.0.1:2222-:22");
+}
+
 #define K(n, k, m, ...) DEF_KEY(n, k, offsetof(struct def_net, m), ##__VA_ARGS__)
 static const struct def_key keys[] = {
 	K("type", KEY_WORD, type, .words = "user|tap|none"),
@@ -33,6 +56,7 @@ static const struct def_key keys[] = {
 	K("mac", KEY_CHECK, mac, .check = check_mac),
 	K("model", KEY_CHECK, model, .check = check_model),
 	K("address", KEY_STR, address, .max = 16),
+	K("hostfwd", KEY_TEXTS, hostfwd, .check = check_hostfwd),
 	K("queues", KEY_NUM, queues, .min = 1, .max = 256),
 };
 
@@ -96,6 +120,26 @@ static int check_address(const struct def *d, size_t i, struct err *e)
 	return 0;
 }
 
+/* The host's end of each is there once. */
+static int check_forwards(const struct def *d, size_t i, struct err *e)
+{
+	const struct def_net *k = &d->nets[i];
+
+	if (k->hostfwd.n && !str_eq(k->type, "user"))
+		return err_set(e, -EINVAL, "[net %s]: only type user has a hostfwd", k->name);
+	for (size_t f = 0; f < k->hostfwd.n; f++)
+		for (size_t j = 0; j <= i; j++)
+			for (size_t g = 0; g < (j < i ? d->nets[j].hostfwd.n : f); g++) {
+				const char *a = k->hostfwd.v[f], *b = d->nets[j].hostfwd.v[g];
+				size_t n = strcspn(a, "-") + 1;
+
+				if (!strncmp(a, b, n))
+					return err_set(e, -EINVAL, "[net %s]: hostfwd = %s: [net %s] has that port of the host already", k->name, a,
+						d->nets[j].name);
+			}
+	return 0;
+}
+
 static int check_nets(struct def *d, unsigned *line, struct err *e)
 {
 	for (size_t i = 0; i < d->n_nets; i++) {
@@ -107,7 +151,7 @@ static int check_nets(struct def *d, unsigned *line, struct err *e)
 				d->nets[i].name);
 		if (d->nets[i].queues && (!tap || !str_eq(d->nets[i].model, "virtio")))
 			return err_set(e, -EINVAL, "[net %s]: only a virtio device on a tap has queues", d->nets[i].name);
-		if (check_address(d, i, e) < 0)
+		if (check_forwards(d, i, e) < 0 || check_address(d, i, e) < 0)
 			return e->code;
 	}
 	return 0;

@@ -184,6 +184,12 @@ void kvm_log_since(const char *run_dir, uint64_t from, struct err *e);
 int kvm_agent_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 int kvm_console_connect(const char *run_dir, struct deadline d, int *fd, struct err *e) MUST_CHECK;
 
+/*
+ * Have QEMU listen on the ports of the host that the definition's networks forward (hostfwd). It is said by the monitor, when QEMU is
+ * the VM's: a second one beside it would find them taken. @again: it may have some of them already.
+ */
+int kvm_forward(struct kvm *k, const struct def *d, bool again, struct deadline until, struct err *e) MUST_CHECK;
+
 /* Set what the definition's disks may do in a second (iops, bps), right after QEMU's start. */
 int kvm_limit_disks(struct kvm *k, const struct def *d, struct deadline until, struct err *e) MUST_CHECK;
 

@@ -76,6 +76,7 @@ int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const
 	struct kvm_spec spec = { .machine = machine, .incoming = incoming, .memory_map = map };
 	struct instance own = { .dir = vm->run_dir };
 	auto_chains struct chains chains = { 0 };
+	struct err also;
 	int rc;
 
 	/* One that loads memory does not change its disks before it has. */
@@ -86,6 +87,8 @@ int life_launch(struct fermata_vm *vm, const char *machine, bool incoming, const
 	vm_hang_up(vm);
 	rc = launch(vm, &own, &spec, &chains, e);
 	vm->kvm = own.kvm;
+	if (rc == 0 && (rc = kvm_forward(vm->kvm, vm->def, false, deadline_in(CALL_MS), e)) < 0 && life_kill(vm, &also) < 0)
+		err_also(e, "and could not stop it: %s", also.msg);
 	return rc;
 }
 

@@ -8,6 +8,7 @@
 #include "engine/qemu/internal.h"
 #include "engine/qemu/qemu.h"
 #include "engine/record/record.h"
+#include "engine/vm/program.h"
 #include "engine/vm/vm.h"
 #include "kvm/kvm.h"
 #include "lib/buf.h"
@@ -54,6 +55,7 @@ int checkpoint_next(struct fermata_vm *vm, const struct fermata_snap *s, const c
 int checkpoint_move_in(struct fermata_vm *vm, struct err *e)
 {
 	auto_free char *next = checkpoint_beside(vm);
+	struct kvm *k;
 	struct err why;
 
 	if (!next)
@@ -63,6 +65,8 @@ int checkpoint_move_in(struct fermata_vm *vm, struct err *e)
 	/* The guest does not wait for that. */
 	if (kvm_sockets_move(vm->run_dir, &why) < 0)
 		vm_notice(vm, "a socket of the definition's [qemu] args is not where it should be: %s", why.msg);
+	if (fermata_vm_kvm(vm, &k, &why) < 0 || kvm_forward(k, vm->def, true, deadline_in(CALL_MS), &why) < 0)
+		vm_notice(vm, "not every hostfwd of the definition reaches the guest: %s", why.msg);
 	return 0;
 }
 

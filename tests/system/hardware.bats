@@ -91,3 +91,54 @@ assert_tuned() {
 	fails 1 "cd0: cannot open the medium $FERMATA_ROOT/images/one.iso: No such file or directory" start w
 	assert_state w "shut off"
 }
+
+# A port of this host that nobody listens on
+free_port() {
+	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
+}
+
+# The process that listens on $port is the VM's, once
+assert_forwarded() {
+	local pid inode
+	inode=$(awk -v p="$(printf ':%04X' "$port")" '$4 == "0A" && index($2, p) { print $10 }' /proc/net/tcp)
+	[ "$(wc -w <<<"$inode")" = 1 ]
+	pid=$(vm_pid w)
+	find "/proc/$pid/fd" -lname "socket:?$inode?" | grep -q . || { echo "not $pid listens on $port"; return 1; }
+}
+
+@test "hardware: a forwarded port is the VM's QEMU's, whichever that is; one that is taken is no start" {
+	witness_vm w 1 size=16
+	port=$(free_port)
+	printf '[net n0]\nhostfwd = tcp:127.0.0.1:%s-:22\n' "$port" | conf_add w
+	vm_start w
+	assert_forwarded
+	fermata snapshot-create-as w k --instant
+	assert_forwarded
+	fermata snapshot-create-as w h --memspec "$FERMATA_ROOT/h.mem"
+	fermata standby w k # waits beside it, without the port
+	assert_forwarded
+	for name in k h; do
+		was=$(vm_pid w)
+		fermata snapshot-revert w $name 2>"$FERMATA_ROOT/err"
+		[ "$(vm_pid w)" != "$was" ]
+		not grep -q hostfwd "$FERMATA_ROOT/err"
+		assert_one_instant w
+		assert_forwarded
+	done
+	fermata managedsave w
+	fermata start w
+	assert_one_instant w
+	assert_forwarded
+	fermata destroy w
+	perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => shift, ReuseAddr => 1) or die; print "ready\n"; close STDOUT; sleep 100' \
+		"$port" >"$FERMATA_ROOT/ready" &
+	taken=$!
+	wait_until 10 grep -q ready "$FERMATA_ROOT/ready"
+	fails 1 "n0: QEMU refused 'hostfwd_add n0.host tcp:127.0.0.1:$port-:22'" start w
+	assert_state w "shut off"
+	kill $taken
+	wait $taken || true
+	fermata snapshot-revert w h
+	assert_one_instant w
+	assert_forwarded
+}

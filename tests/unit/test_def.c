@@ -72,7 +72,7 @@ static void whole(void **state)
 			     "[disk vda]\nfile = a b,c.qcow2\nformat = qcow2\n"
 			     "[disk d-1_X]\nfile = /x/y.raw\nformat = raw\nbus = scsi\ncache = unsafe\ndiscard = ignore\n"
 			     "readonly = yes\nserial = S1\nsnapshot = external\n"
-			     "[net eth0]\n[net eth1]\ntype = tap\nifname = tap0\nmac = 52:54:00:AA:bb:01\nmodel = e1000\n"
+			     "[net eth0]\nhostfwd = tcp:127.0.0.1:65535-10.0.2.15:1\nhostfwd = udp::53-:53\n[net eth1]\ntype = tap\nifname = tap0\nmac = 52:54:00:AA:bb:01\nmodel = e1000\n"
 			     "[boot]\nautostart = yes\norder = 7\nfrom = golden\nfallback = factory, cold\nhealthy = agent\n"
 			     "within = 90\nattempts = 5\ndiscard-changes = yes\non-crash = revert\non-stop = kill\nback-off = 250ms\nstop-within = 2m\n"
 			     "[qemu]\narg = -device virtio-rng-pci\narg = -name 'x y' \"q \\\" \\z\" a\\ b ''\n");
@@ -124,6 +124,8 @@ static void whole(void **state)
 	assert_string_equal(d->nets[0].type, "user");
 	assert_string_equal(d->nets[0].model, "virtio");
 	assert_true(str_starts(d->nets[0].mac, "52:54:00:") && strlen(d->nets[0].mac) == 17);
+	assert_int_equal(d->nets[0].hostfwd.n, 2);
+	assert_string_equal(d->nets[0].hostfwd.v[1], "udp::53-:53");
 	assert_string_equal(d->nets[1].ifname, "tap0");
 	assert_string_equal(d->nets[1].mac, "52:54:00:AA:bb:01");
 	assert_string_equal(d->nets[1].model, "e1000");
@@ -264,6 +266,22 @@ static const struct {
 	{ M "[disk c]\ndevice=cdrom\nbus=sata\naddress=0\n[disk d]\nfile=/d\nformat=raw\nbus=sata\naddress=0\n", ":6: [disk d]: address = 0 is that of [disk c]", "" },
 	{ M "[disk c]\ndevice=cdrom\nbus=sata\naddress=7\n", ":2: [disk c]: address '7' is none", "it is a port from 0 to 5" },
 	{ M "[disk c]\ndevice=cdrom\nbus=sata\n[net c]\n", ":5: there is a [disk c] already", "" },
+	{ M "[net a]\nhostfwd=2222-:22\n", ":3: hostfwd '2222-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp:2222-:22\n", ":3: hostfwd 'tcp:2222-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::0-:22\n", ":3: hostfwd 'tcp::0-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::65536-:22\n", ":3: hostfwd 'tcp::65536-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::22\n", ":3: hostfwd 'tcp::22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::22-22\n", ":3: hostfwd 'tcp::22-22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=icmp::22-:22\n", ":3: hostfwd 'icmp::22-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp:::22-:22\n", ":3: hostfwd 'tcp:::22-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::22-:22x\n", ":3: hostfwd 'tcp::22-:22x' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp:localhost:22-:22\n", ":3: hostfwd 'tcp:localhost:22-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::22,a-:22\n", ":3: hostfwd 'tcp::22,a-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::2 2-:22\n", ":3: hostfwd 'tcp::2 2-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::000022-:22\n", ":3: hostfwd 'tcp::000022-:22' is not PROTOCOL:ADDRESS:PORT-ADDRESS:PORT, of the host and of the guest", "e.g. tcp:127.0.0.1:2222-:22" },
+	{ M "[net a]\nhostfwd=tcp::22-:22\nhostfwd=tcp::22-:23\n", ":2: [net a]: hostfwd = tcp::22-:23: [net a] has that port of the host already", "" },
+	{ M "[net a]\nhostfwd=udp::5-:5\nhostfwd=tcp::22-:22\n[net b]\nhostfwd=tcp::22-:23\n", ":5: [net b]: hostfwd = tcp::22-:23: [net a] has that port of the host already", "" },
+	{ M "[net a]\ntype=tap\nifname=t\nhostfwd=tcp::22-:22\n", ":2: [net a]: only type user has a hostfwd", "" },
 	{ M "[net a]\nmac = 52:54:00:11:22\n", ":3: mac '52:54:00:11:22' is not six pairs of hex digits with colons", "" },
 	{ M "[net a]\nmac = 52:54:00:11:22:333\n", ":3: mac '52:54:00:11:22:333' is not six pairs of hex digits with colons", "" },
 	{ M "[net a]\nmac = 53:54:00:11:22:33\n", ":3: mac '53:54:00:11:22:33' is a group's address", "" },

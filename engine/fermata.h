@@ -410,6 +410,8 @@ struct fermata_diskspec {
 	bool qcow2;       /* the overlay's format was said; it is never another */
 };
 
+#define FERMATA_SNAP_NAME_MAX 200 /* bytes that a snapshot's name has at most */
+
 struct fermata_create {
 	const char *name;        /* NULL: the epoch's second, as virsh does */
 	const char *description; /* NULL: none */
@@ -429,19 +431,21 @@ struct fermata_create {
 	size_t n_specs;
 };
 
-/* How long the guest's file systems were frozen, as measured here. 0: they were not. */
-uint64_t fermata_frozen_ms(const struct fermata_vm *vm);
-
-/* How long the last checkpoint with its memory in a file kept the guest, by QEMU's clock. 0: it did not run. */
-uint64_t fermata_pause_us(const struct fermata_vm *vm);
-
-/* How the last one with --live was taken. */
+/* How the memory came into its file. */
 enum fermata_way {
 	FERMATA_STOPPED,    /* the guest was paused meanwhile */
 	FERMATA_BACKGROUND, /* of the instant in which it began, the guest running on */
 	FERMATA_PRECOPY,    /* of the instant in which it ended */
 };
-enum fermata_way fermata_live_way(const struct fermata_vm *vm);
+
+/* What came of fermata_snapshot_create(). */
+struct fermata_taken {
+	char name[FERMATA_SNAP_NAME_MAX + 1];
+	const struct fermata_snap *snap; /* borrowed until the next call that changes something; NULL: it has no metadata */
+	enum fermata_way way; /* of one whose memory is in a file: FERMATA_STOPPED, unless it was to be live and could */
+	uint64_t pause_us;    /* how long its guest was paused, by QEMU's clock; 0: it did not run, or its memory is in no file */
+	uint64_t frozen_ms;   /* how long the guest's file systems were frozen, as measured here; 0: they were not */
+};
 
 /*
  * Take a checkpoint (VM running or paused) or an internal disk snapshot (VM off) of every writable disk: on all of
@@ -449,10 +453,9 @@ enum fermata_way fermata_live_way(const struct fermata_vm *vm);
  * -EOPNOTSUPP a disk that cannot or a device that blocks it, -ENOSPC with both numbers. QMP: snapshot-save, or HMP
  * savevm; for disks alone one transaction of blockdev-snapshot and blockdev-snapshot-internal-sync, the guest running.
  * With the memory in a file: migrate, that transaction while the guest is paused, cont.
- * Commit point: the commit record.
+ * Commit point: the commit record. @out: may be NULL; set on success alone.
  */
-int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *c, const struct fermata_snap **out,
-	struct err *e) MUST_CHECK;
+int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *c, struct fermata_taken *out, struct err *e) MUST_CHECK;
 
 struct fermata_revert {
 	bool running, paused; /* the state afterwards; neither: as it was taken */

@@ -42,6 +42,7 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 	char failed[256] = "";
 	bool memory = CONFIG_MEMORY && s->kind == FERMATA_CHECKPOINT_EXTERNAL, instant = memory && fermata_snap_instant(s);
 	bool found, whole, degraded, handed = CONFIG_MEMORY && handover_is(vm, s);
+	auto_snap struct fermata_snap *loose = NULL;
 	enum handover_left left = HANDOVER_NOTHING;
 
 	if (handed && handover_recover(vm, &left, e) < 0)
@@ -64,7 +65,7 @@ static int recover_create(struct fermata_vm *vm, const char *name, struct err *e
 			vm_notice(vm, "snapshot-create-as '%s' was cut off: its disks' part stays, as a disk snapshot: %s", name, e->msg);
 			return 0;
 		}
-	} else if (whole ? (!vm_alive(vm) && made_overlays(vm, s, e) < 0) || flush_made(s, e) < 0 || create_finish(vm, e) < 0 : create_undo(vm, e) < 0) {
+	} else if (whole ? (!vm_alive(vm) && made_overlays(vm, s, e) < 0) || flush_made(s, e) < 0 || create_finish(vm, &loose, e) < 0 : create_undo(vm, e) < 0) {
 		return e->code;
 	}
 	if (degraded)
@@ -185,7 +186,6 @@ int vm_recover(struct fermata_vm *vm, struct err *e)
 
 	if (s && !name)
 		return err_nomem(e, "recover");
-	vm->keep_time = vm->rec->pending.keep_time;
 	switch (vm->rec->pending.op) {
 	case PENDING_NONE:
 		return 0;

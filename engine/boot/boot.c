@@ -120,7 +120,7 @@ static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
 	if (listen && (console_connect(vm, &fd, e) < 0 || fermata_resume(vm, e) < 0))
 		return e->code;
 	if (listen && !same_text(from, "cold"))
-		after_restore(vm);
+		after_restore(vm, false);
 	return wait_healthy(vm, fd, d, e);
 }
 

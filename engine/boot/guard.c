@@ -76,13 +76,13 @@ static int begin(struct fermata_vm *vm, struct err *e)
 	struct record_boot *b = &vm->rec->boot;
 	auto_free char *name = boot_snap_name(vm, GUARD, b->guard_id);
 	struct fermata_create c = { .name = name, .description = "kept by guard", .replace = record_by_id(vm->rec, b->guard_id) };
-	const struct fermata_snap *s;
+	struct fermata_taken taken;
 
 	if (!name)
 		return err_nomem(e, "guard a command");
-	if (fermata_snapshot_create(vm, &c, &s, e) < 0)
+	if (fermata_snapshot_create(vm, &c, &taken, e) < 0)
 		return e->code;
-	b->guard_id = s->id;
+	b->guard_id = taken.snap->id;
 	b->cut = false;
 	return record_string(&b->guard, name, e) < 0 || boot_note(vm, 0, NULL, "guarded", e) < 0 ? err_at(e, "%s", vm->name) : 0;
 }

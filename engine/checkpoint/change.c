@@ -20,7 +20,7 @@
 static int change(struct fermata_vm *vm, struct err *e)
 {
 	auto_free char *next = checkpoint_beside(vm);
-	bool run = vm->rec->pending.run;
+	bool run = vm->rec->pending.run, keep_time = vm->rec->pending.keep_time;
 	struct kvm *k;
 
 	if (!next)
@@ -34,7 +34,7 @@ static int change(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	trash_empty(vm);
 	if (run)
-		after_restore(vm);
+		after_restore(vm, keep_time);
 	return 0;
 }
 

@@ -18,14 +18,15 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e)
+int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const struct fermata_create *c, bool *handover, struct err *e)
 {
 	static const struct output_kind kind = { "saved memory", mem_is };
 	const char *dir = vm->def->snapshot_dir;
 	auto_free char *tmp = NULL;
 
-	s->memory = file ? path_beside("", file) :
-			   str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
+	*handover = c->handover;
+	s->memory = c->memory ? path_beside("", c->memory) :
+				str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
 	tmp = s->memory ? mem_tmp(s->memory) : NULL;
 	if (!tmp)
 		return err_nomem(e, "name a file");
@@ -37,25 +38,20 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *f
 		err_set(e, -EEXIST, "%s is there already", tmp);
 		return err_hint(e, "memory goes there until it is whole: move it away, or name another file");
 	}
-	return memory_check(vm, s->memory, e) < 0 || (instant && instant_name(vm, s, e) < 0) ? e->code : 0;
+	return memory_check(vm, s->memory, e) < 0 || (c->instant && instant_name(vm, s, handover, e) < 0) ? e->code : 0;
 }
 
-int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+/* The guest stands until all of its memory is in the file. */
+static int take_stopped(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e)
 {
 	auto_mem_out struct mem_out o = { .fd = -1 };
 	bool ran = vm->rec->pending.run;
-	struct saving m = { .vm = vm, .snap = s, .run = ran };
+	struct saving m = { .vm = vm, .snap = t->snap, .run = ran };
 	struct kvm_guard guard;
 	struct err also;
 	int rc;
 
-	if (fermata_snap_instant(s))
-		return vm->handover ? handover_take(vm, s, e) : instant_take(vm, ds, s, e);
-	if (vm->live && ran && live_choose(vm, e) < 0)
-		return e->code;
-	if (vm->way != FERMATA_STOPPED)
-		return live_take(vm, ds, s, e);
-	if (mem_out_open(s->memory, false, false, vm->rec->pending.mark, &o, e) < 0 || diskshot_prepare(vm, ds, s, e) < 0 ||
+	if (mem_out_open(t->snap->memory, false, false, vm->rec->pending.mark, &o, e) < 0 || diskshot_prepare(vm, t->ds, t->snap, e) < 0 ||
 		kvm_guard_call(vm_rescue, vm, &guard, e) < 0)
 		return e->code;
 	/*
@@ -63,13 +59,21 @@ int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct 
 	 * touched before.
 	 */
 	rc = (ran && kvm_stop(vm->kvm, deadline_in(CALL_MS), e) < 0) || memory_save(vm, &o, memory_manifest, &m, e) < 0 ||
-		mem_out_place(&o, e) < 0 || diskshot_switch(vm, ds, s, e) < 0 || memory_go_on(vm, ran, e) < 0 ? e->code : 0;
+		mem_out_place(&o, e) < 0 || diskshot_switch(vm, t->ds, t->snap, e) < 0 || memory_go_on(vm, ran, e) < 0 ? e->code : 0;
 	if (rc < 0 && vm_alive(vm) && memory_go_on(vm, ran, &also) < 0)
 		err_also(e, "and could not let the guest go on: %s", also.msg);
 	kvm_guard_end(&guard);
 	if (rc == 0)
-		vm->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
+		made->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
 	return rc;
 }
 
-/* ---- going back ------------------------------------------------------------------------------------------ */
+int checkpoint_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e)
+{
+	made->way = FERMATA_STOPPED;
+	if (fermata_snap_instant(t->snap))
+		return t->handover ? handover_take(vm, t, made, e) : instant_take(vm, t, made, e);
+	if (t->live && vm->rec->pending.run && live_choose(vm, &made->way, e) < 0)
+		return e->code;
+	return made->way == FERMATA_STOPPED ? take_stopped(vm, t, made, e) : live_take(vm, t, made, e);
+}

@@ -8,23 +8,36 @@
 #include "lib/err.h"
 
 struct disks;
+struct fermata_create;
 struct fermata_snap;
+struct fermata_taken;
 struct fermata_vm;
 
 /* ---- checkpoint.c ---- */
 
 /*
- * Where @s will have its memory: @file, or a name that was never used; @instant: so that it can be mapped. -EEXIST, -ENOSPC;
- * what memory_check() and instant_name() say.
+ * Where @s will have its memory: the file that @c names, or a name that was never used. -EEXIST, -ENOSPC; what memory_check() and
+ * instant_name() say.
+ * @handover: out, whether an instant one takes the memory's own file: where @c asks for that, and there is such a file
  */
-int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const char *file, bool instant, struct err *e) MUST_CHECK;
+int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const struct fermata_create *c, bool *handover, struct err *e)
+	MUST_CHECK;
+
+/* How the pending checkpoint is to be taken. */
+struct take {
+	const struct disks *ds;
+	const struct fermata_snap *snap;
+	bool live;     /* while the guest runs on, if there is a way */
+	bool handover; /* instant: checkpoint_name() says so */
+};
 
 /*
  * Take the pending one: the memory is in its file, flushed and in its place, before the disks switch; then the guest goes
  * on. Whatever fails before that, no disk has switched; what was made stays for create_undo(). A killed fermata is
  * recovered at once, by a child.
+ * @made: out, the way and the pause
  */
-int checkpoint_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+int checkpoint_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e) MUST_CHECK;
 
 /* ---- files.c ---- */
 

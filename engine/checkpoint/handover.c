@@ -93,7 +93,7 @@ static int64_t event_usec(struct mon *m, const char *name)
  * so much memory is no pause. Should it not, the present one can: what the second one writes is in files of its own, but for
  * disks that were left out of the checkpoint, which are as after a crash then.
  */
-static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
+static int let_go(struct fermata_vm *vm, struct handover *h, struct fermata_taken *made, struct err *e)
 {
 	int64_t stopped = event_usec(kvm_mon(vm->kvm), "STOP"), goes_on;
 
@@ -106,7 +106,7 @@ static int let_go(struct fermata_vm *vm, struct handover *h, struct err *e)
 		return err_hint(e, "--instant=copy does without a second QEMU");
 	}
 	goes_on = event_usec(kvm_mon(h->next), "RESUME");
-	vm->pause_us = stopped && goes_on > stopped ? (uint64_t)(goes_on - stopped) : 0;
+	made->pause_us = stopped && goes_on > stopped ? (uint64_t)(goes_on - stopped) : 0;
 	return 0;
 }
 
@@ -120,7 +120,8 @@ static int change(struct fermata_vm *vm, struct handover *h, struct err *e)
 	return checkpoint_move_in(vm, e) < 0 || set_late_block_activate(vm->kvm, false, e) < 0 ? e->code : 0;
 }
 
-static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, struct handover *h, struct state_file *f, struct err *e)
+static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, struct handover *h, struct state_file *f,
+	struct fermata_taken *made, struct err *e)
 {
 	bool ran = vm->rec->pending.run;
 	struct kvm_guard guard;
@@ -132,7 +133,7 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 		dismiss_old_qemu(vm);
 		return e->code;
 	}
-	rc = (ran && kvm_stop(k, deadline_in(CALL_MS), e) < 0) || pass_on(vm, s, h, f, e) < 0 || let_go(vm, h, e) < 0 ? e->code : 0;
+	rc = (ran && kvm_stop(k, deadline_in(CALL_MS), e) < 0) || pass_on(vm, s, h, f, e) < 0 || let_go(vm, h, made, e) < 0 ? e->code : 0;
 	if (rc == 0) {
 		f->set = 0; /* goes with its QEMU */
 		if (change(vm, h, e) < 0)
@@ -148,8 +149,9 @@ static int switch_over(struct fermata_vm *vm, const struct fermata_snap *s, stru
 	return rc;
 }
 
-int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e)
+int handover_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e)
 {
+	const struct fermata_snap *s = t->snap;
 	struct handover h = { .feed = -1 };
 	struct state_file f = { .fd = -1 };
 	int rc;
@@ -158,7 +160,7 @@ int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct er
 	if (check_installed_qemu(vm, s, e) < 0 || overlays_make(vm, s, NULL, NULL, e) < 0 || give_name(vm, s, e) < 0 ||
 		checkpoint_next(vm, s, s->machine, hold_second, &h, e) < 0)
 		return e->code;
-	rc = switch_over(vm, s, &h, &f, e);
+	rc = switch_over(vm, s, &h, &f, made, e);
 	state_close(vm, &f);
 	own_close(&h.feed);
 	kvm_close(h.next);

@@ -20,7 +20,7 @@
 #include "lib/file.h"
 #include "lib/own.h"
 
-int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
+int instant_name(struct fermata_vm *vm, struct fermata_snap *s, bool *handover, struct err *e)
 {
 	size_t n = strlen(s->memory);
 	auto_ram struct ram r = { .mem = -1, .own = -1 };
@@ -44,8 +44,8 @@ int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 		return err_set(e, -EEXIST, "%s is there already", file_exists(s->ram) ? s->ram : tmp);
 	if (r.base && ram_base_sums(vm, r.base, &sums, e) < 0)
 		return e->code;
-	if (vm->handover && r.own < 0) {
-		vm->handover = false;
+	if (*handover && r.own < 0) {
+		*handover = false;
 		vm_notice(vm, "its memory is %s: what %s is copied", r.base ? "that of a checkpoint" : "no file, as with memory-mode = instant",
 			sums.n ? "differs" : "it has");
 	}
@@ -53,8 +53,6 @@ int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e)
 		return err_nomem(e, "name a file");
 	return 0;
 }
-
-/* ---- device state --------------------------------------------------------------------------------------- */
 
 /* ---- taking ---------------------------------------------------------------------------------------------- */
 
@@ -105,7 +103,7 @@ static int finish(struct fermata_vm *vm, struct taking *t, struct err *e)
 		instant_place(vm, t->s, t->ran, &t->ram, &t->mem, &stream, e) < 0 ? e->code : 0;
 }
 
-static int take(struct fermata_vm *vm, struct taking *t, struct err *e)
+static int take(struct fermata_vm *vm, struct taking *t, struct fermata_taken *made, struct err *e)
 {
 	auto_buf struct buf base_sums = { 0 };
 	struct kvm_guard guard;
@@ -123,18 +121,19 @@ static int take(struct fermata_vm *vm, struct taking *t, struct err *e)
 			rc = e->code;
 	}
 	if (rc == 0)
-		vm->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
+		made->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
 	if (rc == 0)
 		rc = finish(vm, t, e);
 	kvm_guard_end(&guard);
 	return rc;
 }
 
-int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+int instant_take(struct fermata_vm *vm, const struct take *ask, struct fermata_taken *made, struct err *e)
 {
-	struct taking t = { .ds = ds, .s = s, .state = { .fd = -1 }, .from = { .mem = -1, .own = -1 }, .mem = { .fd = -1 },
+	const struct fermata_snap *s = ask->snap;
+	struct taking t = { .ds = ask->ds, .s = s, .state = { .fd = -1 }, .from = { .mem = -1, .own = -1 }, .mem = { .fd = -1 },
 		.ram = { .fd = -1 }, .differing = s->ram_base && s->ram_base[0], .ran = vm->rec->pending.run };
-	int rc = take(vm, &t, e);
+	int rc = take(vm, &t, made, e);
 
 	state_close(vm, &t.state);
 	ram_done(&t.from);

@@ -5,13 +5,11 @@
 #include <stdbool.h>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/fermata.h"
 #include "engine/memory/memory.h"
 #include "lib/err.h"
 
 struct buf;
-struct disks;
-struct fermata_snap;
-struct fermata_vm;
 struct instance;
 struct kvm;
 
@@ -21,7 +19,7 @@ struct kvm;
  * Take the pending one. Commit point: the end of the present QEMU, when the second one has gone on. Until then it can be
  * undone at any time, since the second one writes to no disk of the present one that is part of the checkpoint.
  */
-int handover_take(struct fermata_vm *vm, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+int handover_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e) MUST_CHECK;
 
 /* ---- files.c ---- */
 
@@ -33,14 +31,15 @@ void handover_drop(struct fermata_vm *vm, const struct fermata_snap *s);
 /*
  * Where @s, whose container has its name, will have the memory; and whether only what differs from the file that the
  * running QEMU has mapped. -EOPNOTSUPP: this QEMU, or this VM, cannot.
+ * @handover: in and out; the user hears of it where the memory is in no file of its own, and a hand-over becomes a copy
  */
-int instant_name(struct fermata_vm *vm, struct fermata_snap *s, struct err *e) MUST_CHECK;
+int instant_name(struct fermata_vm *vm, struct fermata_snap *s, bool *handover, struct err *e) MUST_CHECK;
 
 /*
  * Take the pending one: stop, copy, switch the disks, go on; what was written is flushed and put in its place while the
  * guest runs. Fails as checkpoint_take(). QMP: xen-save-devices-state.
  */
-int instant_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+int instant_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e) MUST_CHECK;
 
 /* All is copied: flush, describe, put everything in its place. Commit point: the container's name. */
 int instant_place(struct fermata_vm *vm, const struct fermata_snap *s, bool ran, struct ram_out *ram, struct mem_out *mem,
@@ -53,19 +52,19 @@ int instant_load(struct fermata_vm *vm, struct instance *second, const struct fe
 /* ---- live.c ---- */
 
 /*
- * Which way is open here, into vm->way; the user hears of each that is not. In this order: a background snapshot, of the
+ * Which way is open here; the user hears of each that is not. In this order: a background snapshot, of the
  * instant in which it begins (QEMU tracks writes by userfaultfd, so kernel, rights and kind of memory must be right);
  * pre-copy, of the instant in which it ends; the guest stopped meanwhile. QMP: migrate-set-capabilities.
  */
-int live_choose(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+int live_choose(struct fermata_vm *vm, enum fermata_way *way, struct err *e) MUST_CHECK;
 
 /*
- * Take the pending checkpoint by vm->way, which is not the stopped one. The disks switch before the memory is complete:
+ * Take the pending checkpoint by @made->way, which is not the stopped one, unless in the end it has to be. The disks switch before the memory is complete:
  * after a failure the guest runs on, and create_is_whole() tells whether they have; live_undo() then. A killed fermata is
  * recovered at once, by a child.
  * QMP: stop, transaction, migrate, cont; or migrate, transaction at "pre-switchover", migrate-continue, cont.
  */
-int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;
+int live_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e) MUST_CHECK;
 
 /* ---- files.c ---- */
 

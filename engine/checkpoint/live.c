@@ -85,16 +85,16 @@ static bool misses_writes(struct fermata_vm *vm)
 		!json_bool(json_get(json_root(reply), "enabled"), false);
 }
 
-int live_choose(struct fermata_vm *vm, struct err *e)
+int live_choose(struct fermata_vm *vm, enum fermata_way *way, struct err *e)
 {
 	struct err why;
 
-	vm->way = FERMATA_BACKGROUND;
+	*way = FERMATA_BACKGROUND;
 	if (capabilities(vm, true, false, &why) == 0)
 		return capabilities(vm, false, false, e);
-	vm->way = FERMATA_PRECOPY;
+	*way = FERMATA_PRECOPY;
 	if (misses_writes(vm)) {
-		vm->way = FERMATA_STOPPED;
+		*way = FERMATA_STOPPED;
 		vm_notice(vm, "no background snapshot (%s), and without KVM pre-copy misses writes: the guest is paused meanwhile",
 			why.msg);
 		return 0;
@@ -102,7 +102,7 @@ int live_choose(struct fermata_vm *vm, struct err *e)
 	vm_notice(vm, "no background snapshot (%s): by pre-copy", why.msg);
 	if (capabilities(vm, false, true, &why) == 0)
 		return capabilities(vm, false, false, e);
-	vm->way = FERMATA_STOPPED;
+	*way = FERMATA_STOPPED;
 	vm_notice(vm, "nor that (%s): the guest is paused meanwhile", why.msg);
 	return 0;
 }
@@ -111,6 +111,7 @@ struct live {
 	struct fermata_vm *vm;
 	const struct disks *ds;
 	const struct fermata_snap *s;
+	struct fermata_taken *made;
 	struct mem_out o;
 	int in;             /* where the stream is read */
 	size_t plug;        /* bytes in the pipe that are not QEMU's */
@@ -222,7 +223,7 @@ static int drain(struct live *l, int rc, struct err *e)
 static int save_standing(struct live *l, struct saving *m, struct err *e)
 {
 	vm_notice(l->vm, "QEMU gave up the background snapshot (%s): the guest is paused meanwhile", e->msg);
-	l->vm->way = FERMATA_STOPPED;
+	l->made->way = FERMATA_STOPPED;
 	mem_out_done(&l->o);
 	return mem_out_open(l->s->memory, false, false, l->vm->rec->pending.mark, &l->o, e) < 0 ||
 		memory_save(l->vm, &l->o, memory_manifest, m, e) < 0 ||
@@ -379,18 +380,19 @@ static void after_death(void *vm)
 	vm_rescue(vm);
 }
 
-int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e)
+int live_take(struct fermata_vm *vm, const struct take *t, struct fermata_taken *made, struct err *e)
 {
-	struct live l = { .vm = vm, .ds = ds, .s = s, .o = { .fd = -1 }, .in = -1 };
+	const struct fermata_snap *s = t->snap;
+	struct live l = { .vm = vm, .ds = t->ds, .s = s, .made = made, .o = { .fd = -1 }, .in = -1 };
 	struct saving m = { .vm = vm, .snap = s, .run = true };
-	bool back = vm->way == FERMATA_BACKGROUND;
+	bool back = made->way == FERMATA_BACKGROUND;
 	auto_fd int out = -1;
 	struct kvm_guard guard;
 	struct err also;
 	int rc;
 
 	rc = mem_out_open(s->memory, false, false, vm->rec->pending.mark, &l.o, e) < 0 || piped(&l, &out, e) < 0 ||
-		diskshot_prepare(vm, ds, s, e) < 0 ||
+		diskshot_prepare(vm, t->ds, s, e) < 0 ||
 		kvm_guard_call_with(back ? l.in : -1, back ? after_death : vm_rescue, vm, &guard, e) < 0 ? e->code : 0;
 	if (rc == 0) {
 		rc = (back ? background : precopy)(&l, &m, &out, e);
@@ -404,7 +406,7 @@ int live_take(struct fermata_vm *vm, const struct disks *ds, const struct fermat
 	if (vm_alive(vm) && capabilities(vm, false, false, &also) < 0 && rc == 0)
 		vm_notice(vm, "%s", also.msg);
 	if (rc == 0)
-		vm->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
+		made->pause_us = checkpoint_pause_us(kvm_mon(vm->kvm));
 	own_close(&l.in);
 	mem_out_done(&l.o);
 	return rc;

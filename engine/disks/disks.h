@@ -88,11 +88,12 @@ bool disk_has_tag(const struct disk_state *d, const char *name, struct tag *t);
 /*
  * Make the overlays of @s, add them to QEMU, and switch all of its disks in one QMP transaction: blockdev-snapshot for
  * the external ones, blockdev-snapshot-internal-sync for the others. The guest is not stopped.
- * @freeze_ms: freeze its file systems around that, giving the freeze this long; 0: do not. vm->frozen_ms tells.
+ * @freeze_ms: freeze its file systems around that, giving the freeze this long; 0: do not
+ * @frozen_ms: out, how long they were frozen; as it was, if they were not
  * Whatever fails, no disk has switched; what was made before stays for create_undo().
  */
 int diskshot_live(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms,
-	struct err *e) MUST_CHECK;
+	uint64_t *frozen_ms, struct err *e) MUST_CHECK;
 
 /* Its two halves: the overlays made and known to QEMU, which has changed nothing; and the transaction. */
 int diskshot_prepare(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, struct err *e) MUST_CHECK;

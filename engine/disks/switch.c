@@ -99,7 +99,7 @@ int diskshot_switch(struct fermata_vm *vm, const struct disks *ds, const struct 
 
 /* Freeze, switch, thaw; a child sees to the thaw if we are killed in between. */
 static int switch_frozen(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms,
-	struct err *e)
+	uint64_t *frozen_ms, struct err *e)
 {
 	struct deadline d = deadline_in(freeze_ms);
 	auto_agent struct agent *a = NULL;
@@ -122,7 +122,7 @@ static int switch_frozen(struct fermata_vm *vm, const struct disks *ds, const st
 			kvm_guard_leave(&guard);
 			return rc;
 		}
-		vm->frozen_ms = clock_mono_ms() - from;
+		*frozen_ms = clock_mono_ms() - from;
 	}
 	kvm_guard_end(&guard);
 	return rc < 0 ? err_at(e, "quiesce") : 0;
@@ -191,9 +191,10 @@ int diskshot_prepare(struct fermata_vm *vm, const struct disks *ds, const struct
 	return e->code;
 }
 
-int diskshot_live(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms, struct err *e)
+int diskshot_live(struct fermata_vm *vm, const struct disks *ds, const struct fermata_snap *s, uint64_t freeze_ms,
+	uint64_t *frozen_ms, struct err *e)
 {
 	if (diskshot_prepare(vm, ds, s, e) < 0)
 		return e->code;
-	return freeze_ms ? switch_frozen(vm, ds, s, freeze_ms, e) : diskshot_switch(vm, ds, s, e);
+	return freeze_ms ? switch_frozen(vm, ds, s, freeze_ms, frozen_ms, e) : diskshot_switch(vm, ds, s, e);
 }

@@ -32,7 +32,6 @@ int pending_begin(struct fermata_vm *vm, struct pending p, struct err *e)
 	uint64_t saved = vm->rec->saved;
 
 	pending_clear(vm->rec);
-	p.keep_time = vm->keep_time;
 	p.mark = p.mark ? p.mark : pending_new_mark();
 	vm->rec->pending = p;
 	/* All but a restore, which may fail, change what the memory goes with. */

@@ -109,13 +109,12 @@ void snap_free(struct fermata_snap *s)
 	free(s);
 }
 
-#define NAME_MAX_BYTES 200
 #define OWN_NAMES      "fermata-"
 
 int snap_check_name(const char *name, struct err *e)
 {
-	if (!name[0] || strlen(name) > NAME_MAX_BYTES)
-		return err_set(e, -EINVAL, "a snapshot's name has 1 to %d bytes", NAME_MAX_BYTES);
+	if (!name[0] || strlen(name) > FERMATA_SNAP_NAME_MAX)
+		return err_set(e, -EINVAL, "a snapshot's name has 1 to %d bytes", FERMATA_SNAP_NAME_MAX);
 	for (const char *p = name; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == '/' || *p == 0x7f)
 			return err_set(e, -EINVAL, "the name '%s' has a slash or a control character", name);

@@ -16,8 +16,8 @@ struct fermata_vm;
 /* Whether @path is the file that the pending operation made. */
 bool save_is_ours(const char *path, const struct fermata_snap *s);
 
-/* Record @op (a save to @path, or a restore from it) as pending. @run: the guest ran, or is to run. */
-int save_begin(struct fermata_vm *vm, enum pending_op op, const char *path, bool run, struct err *e) MUST_CHECK;
+/* @p, a save to @path or a restore from it, goes on record as pending, with what is known about that file. */
+int save_begin(struct fermata_vm *vm, struct pending p, const char *path, struct err *e) MUST_CHECK;
 
 /* The save failed: the guest is brought back into the state it was in, and nothing is pending. Returns e->code. */
 int save_give_up(struct fermata_vm *vm, bool ran, struct err *e) MUST_CHECK;

@@ -24,6 +24,7 @@
 /* It has loaded, the guest is paused: a managed save is used up before it goes on. */
 int restore_finish(struct fermata_vm *vm, bool run, struct err *e)
 {
+	bool keep_time = vm->rec->pending.keep_time;
 	struct kvm *k;
 
 	if (saved_forget(vm, e) < 0 || managed_use_up(vm, vm->rec->pending.snap->memory, e) < 0)
@@ -34,7 +35,7 @@ int restore_finish(struct fermata_vm *vm, bool run, struct err *e)
 	if (pending_end(vm, e) < 0)
 		return e->code;
 	if (run)
-		after_restore(vm);
+		after_restore(vm, keep_time);
 	return 0;
 }
 
@@ -65,7 +66,7 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 		return e->code;
 	machine = mem_in_str(&in, "machine");
 	run = r->running || (!r->paused && !strcmp(mem_in_str(&in, "state"), "running"));
-	if (save_begin(vm, PENDING_RESTORE, path, run, e) < 0)
+	if (save_begin(vm, (struct pending){ .op = PENDING_RESTORE, .run = run, .keep_time = r->keep_time }, path, e) < 0)
 		return e->code;
 	if (life_launch(vm, kvm_caps_machine(caps, machine) ? machine : NULL, true, NULL, e) == 0 && memory_load(vm, &(struct instance){ vm->run_dir, vm->kvm }, &in, e) == 0) {
 		if (restore_finish(vm, run, e) == 0)
@@ -85,7 +86,6 @@ int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, stru
 
 	if (!path)
 		return err_nomem(e, "restore");
-	vm->keep_time = r->keep_time;
 	if (restore(vm, path, r, e) == 0)
 		return 0;
 	/* It was held against the present VM and refused, or QEMU could not load it. What is missing may come back. */

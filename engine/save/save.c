@@ -35,10 +35,10 @@ bool save_is_ours(const char *path, const struct fermata_snap *s)
 	return memory_open(path, s, &in, &ignored) == 0;
 }
 
-int save_begin(struct fermata_vm *vm, enum pending_op op, const char *path, bool run, struct err *e)
+int save_begin(struct fermata_vm *vm, struct pending p, const char *path, struct err *e)
 {
-	struct pending p = { .op = op, .live = true, .run = run, .snap = snap_new(vm->name, NULL) };
-
+	p.live = true;
+	p.snap = snap_new(vm->name, NULL);
 	if (p.snap)
 		p.snap->memory = strdup(path);
 	if (!p.snap || !p.snap->memory) {
@@ -47,7 +47,7 @@ int save_begin(struct fermata_vm *vm, enum pending_op op, const char *path, bool
 	}
 	p.snap->created = (int64_t)time(NULL);
 	p.snap->clock_ns = clock_mono_ns();
-	if (op == PENDING_SAVE && note_qemu(vm, p.snap, true, e) < 0) {
+	if (p.op == PENDING_SAVE && note_qemu(vm, p.snap, true, e) < 0) {
 		snap_free(p.snap);
 		return e->code;
 	}
@@ -95,7 +95,7 @@ static int save(struct fermata_vm *vm, const char *path, const struct fermata_sa
 	struct kvm_guard guard;
 	int rc = 0;
 
-	if (save_begin(vm, PENDING_SAVE, path, ran, e) < 0)
+	if (save_begin(vm, (struct pending){ .op = PENDING_SAVE, .run = ran }, path, e) < 0)
 		return e->code;
 	m.snap = vm->rec->pending.snap;
 	if (kvm_guard_call(vm_rescue, vm, &guard, e) < 0)

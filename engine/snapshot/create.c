@@ -128,7 +128,7 @@ static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fer
 	return snap_add_disk(s, &on, e);
 }
 
-static int describe(struct fermata_vm *vm, const struct plan *p, struct fermata_snap **out, struct err *e)
+static int describe(struct fermata_vm *vm, struct plan *p, struct fermata_snap **out, struct err *e)
 {
 	auto_snap struct fermata_snap *s = snap_new(p->name, p->c->description);
 	auto_free char *tag = choose_tag(vm, p);
@@ -149,7 +149,7 @@ static int describe(struct fermata_vm *vm, const struct plan *p, struct fermata_
 	for (size_t i = 0; i < p->ds.n; i++)
 		if (describe_disk(vm, p, s, i, tag, e) < 0)
 			return e->code;
-	if (nvram_name(vm, s, e) < 0 || (CONFIG_MEMORY && p->file && checkpoint_name(vm, s, p->c->memory, p->c->instant, e) < 0))
+	if (nvram_name(vm, s, e) < 0 || (CONFIG_MEMORY && p->file && checkpoint_name(vm, s, p->c, &p->handover, e) < 0))
 		return e->code;
 	*out = take_ptr(&s);
 	return 0;
@@ -207,23 +207,25 @@ static int create_off(struct fermata_vm *vm, struct plan *p, const struct fermat
 	return rc < 0 ? rc : overlays_make(vm, s, NULL, NULL, e);
 }
 
-static int take(struct fermata_vm *vm, struct plan *p, const struct fermata_snap *s, struct err *e)
+static int take(struct fermata_vm *vm, struct plan *p, const struct fermata_snap *s, struct fermata_taken *made, struct err *e)
 {
 	if (CONFIG_MEMORY && p->file)
-		return checkpoint_take(vm, &p->ds, s, e);
+		return checkpoint_take(vm, &(struct take){ &p->ds, s, p->c->live, p->handover }, made, e);
 	if (p->memory)
 		return savevm_run(vm, SAVEVM_SAVE, s, &p->ds, p->on, p->vmstate, e);
 	if (nvram_keep(vm, s, e) < 0)
 		return e->code;
-	return p->live ? diskshot_live(vm, &p->ds, s, p->c->quiesce ? p->c->freeze_ms : 0, e) : create_off(vm, p, s, e);
+	return !p->live ? create_off(vm, p, s, e) :
+			  diskshot_live(vm, &p->ds, s, p->c->quiesce ? p->c->freeze_ms : 0, &made->frozen_ms, e);
 }
 
-static int carry_out(struct fermata_vm *vm, struct plan *p, struct err *e)
+static int carry_out(struct fermata_vm *vm, struct plan *p, struct fermata_taken *made, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->pending.snap;
+	auto_snap struct fermata_snap *loose = NULL;
 	bool ran = s->state == FERMATA_SNAP_RUNNING || (s->state == FERMATA_SNAP_DISK && p->running), whole;
 
-	if (take(vm, p, s, e) < 0) {
+	if (take(vm, p, s, made, e) < 0) {
 		native_done(&p->off);
 		return fail(vm, ran, e);
 	}
@@ -239,10 +241,13 @@ static int carry_out(struct fermata_vm *vm, struct plan *p, struct err *e)
 		return fail(vm, ran, e);
 	}
 	nvram_compare(vm, s);
-	if (create_finish(vm, e) < 0) {
+	if (create_finish(vm, &loose, e) < 0) {
 		e->code = FERMATA_PENDING;
 		return err_hint(e, "it is on every disk and on record as pending; the next command finishes it");
 	}
+	p->lost = p->file && s->kind != FERMATA_CHECKPOINT_EXTERNAL;
+	made->snap = loose ? NULL : s;
+	snprintf(made->name, sizeof made->name, "%s", s->name);
 	return 0;
 }
 
@@ -270,7 +275,7 @@ static void mark_live(const struct plan *p, const struct fermata_snap *s, struct
 	}
 }
 
-static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
+static int create(struct fermata_vm *vm, struct plan *p, struct fermata_taken *made, struct err *e)
 {
 	struct pending pending = { .op = PENDING_CREATE, .live = p->live };
 
@@ -292,21 +297,17 @@ static int create(struct fermata_vm *vm, struct plan *p, struct err *e)
 	}
 	if (p->live)
 		mark_live(p, pending.snap, pending.marks);
-	return pending_begin(vm, pending, e) < 0 ? e->code : carry_out(vm, p, e);
+	return pending_begin(vm, pending, e) < 0 ? e->code : carry_out(vm, p, made, e);
 }
 
-int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *c, const struct fermata_snap **out,
-	struct err *e)
+int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *c, struct fermata_taken *out, struct err *e)
 {
+	struct fermata_taken made = { .way = FERMATA_STOPPED };
 	char second[24];
 	struct plan p = { .c = c, .name = c->name ? c->name : second, .live = vm_alive(vm), .file = c->memory_file };
 	int rc;
 
 	p.memory = p.live && !c->disk_only;
-	vm->frozen_ms = vm->pause_us = 0;
-	vm->handover = c->handover;
-	vm->live = c->live;
-	vm->way = FERMATA_STOPPED;
 	if (c->live && (!p.file || c->instant)) {
 		err_set(e, -EINVAL, "%s: --live is for a checkpoint whose memory is written to a file", vm->name);
 		return err_hint(e, "--memspec says so; --instant has a short pause of its own");
@@ -321,15 +322,16 @@ int fermata_snapshot_create(struct fermata_vm *vm, const struct fermata_create *
 	if (CONFIG_MEMORY && managed_none(vm, false, e) < 0)
 		return err_at(e, "%s: cannot create snapshot '%s'", vm->name, c->name ? c->name : "");
 	snprintf(second, sizeof second, "%lld", (long long)time(NULL));
-	rc = running_check(vm, p.memory, e) < 0 ? e->code : create(vm, &p, e);
+	rc = running_check(vm, p.memory, e) < 0 ? e->code : create(vm, &p, &made, e);
 	native_done(&p.off);
 	disks_done(&p.ds);
 	vm_ask_anew(vm);
 	if (rc < 0)
 		return err_at(e, "%s: cannot create snapshot '%s'", vm->name, p.name);
-	if (p.file && fermata_snap_current(vm)->kind != FERMATA_CHECKPOINT_EXTERNAL)
+	if (p.lost)
 		return err_set(e, -EIO, "%s: the memory of '%s' could not be kept; what is left is a disk snapshot", vm->name, p.name);
-	*out = vm->loose ? vm->loose : fermata_snap_current(vm);
+	if (out)
+		*out = made;
 	if (c->halt && vm_alive(vm) && life_kill(vm, e) < 0)
 		return err_at(e, "%s: snapshot '%s' is taken, but the VM does not stop", vm->name, p.name);
 	return 0;

@@ -143,12 +143,13 @@ static int leave_frozen(struct record *r, struct fermata_snap *old, struct err *
 	return 0;
 }
 
-int create_finish(struct fermata_vm *vm, struct err *e)
+int create_finish(struct fermata_vm *vm, struct fermata_snap **loose, struct err *e)
 {
 	struct record *r = vm->rec;
 	struct fermata_snap *s = r->pending.snap, *old = NULL;
 	bool alive = vm_alive(vm);
 
+	*loose = NULL;
 	if (record_add(r, s, e) < 0)
 		return e->code;
 	r->pending.snap = NULL;
@@ -160,7 +161,7 @@ int create_finish(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	bases_note_all(vm);
 	if (s->adopted)
-		vm->loose = record_take(r, s->id);
+		*loose = record_take(r, s->id);
 	/* What gives way goes on record as a deletion in the same write that brings the new one in. */
 	r->pending = old ? (struct pending){ .op = PENDING_DELETE, .live = alive, .snap = old } : (struct pending){ 0 };
 	if (record_save(r, e) < 0)
@@ -226,8 +227,9 @@ int create_undo(struct fermata_vm *vm, struct err *e)
 int live_undo(struct fermata_vm *vm, struct err *e)
 {
 	auto_free char *name = strdup(vm->rec->pending.snap->name);
+	auto_snap struct fermata_snap *loose = NULL; /* it has metadata: checkpoint_keep() has seen to that */
 
 	if (!name)
 		return err_nomem(e, "undo a checkpoint");
-	return create_finish(vm, e) < 0 ? e->code : fermata_snapshot_delete(vm, name, &(struct fermata_delete){ 0 }, e);
+	return create_finish(vm, &loose, e) < 0 ? e->code : fermata_snapshot_delete(vm, name, &(struct fermata_delete){ 0 }, e);
 }

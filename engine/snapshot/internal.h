@@ -107,6 +107,8 @@ struct plan {
 	struct fermata_snap *replaced;
 	bool live, memory, running;
 	bool file;         /* memory in a file, all disks external */
+	bool handover;     /* ... which is the one that QEMU has mapped */
+	bool lost;         /* ... and could not be kept: the disks' part is */
 	uint32_t on;       /* disks with an internal snapshot: bit i of ds */
 	uint32_t external; /* disks with an external one */
 	size_t vmstate;    /* the disk that carries the memory */

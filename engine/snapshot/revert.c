@@ -22,12 +22,10 @@
 
 int revert_keep(struct fermata_vm *vm, const struct fermata_snap *s, const char *name, struct err *e)
 {
-	const struct fermata_snap *kept;
-
 	return fermata_snapshot_create(vm,
 		&(struct fermata_create){ .name = name, .description = "kept before a revert",
 			.disk_only = fermata_snap_external(s) },
-		&kept, e);
+		NULL, e);
 }
 
 static int revert_any(struct fermata_vm *vm, const struct fermata_snap *s, const struct fermata_revert *r, struct err *e)
@@ -51,7 +49,6 @@ int fermata_snapshot_revert(struct fermata_vm *vm, const char *name, const struc
 	struct err also;
 	int rc;
 
-	vm->keep_time = r->keep_time;
 	if (jobs_none(vm, e) < 0)
 		return err_at(e, "%s", vm->name);
 	if (fermata_snap_find(vm, name, &s, e) < 0)

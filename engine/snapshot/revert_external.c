@@ -31,14 +31,15 @@ int revert_ext_redo(struct fermata_vm *vm, struct native *n, struct err *e)
 	return 0;
 }
 
-/* What a standby has loaded already. */
-static int revert_by_standby(struct fermata_vm *vm, bool run, struct err *e)
+/* What a standby has loaded already: on its overlays, and known by its mark. */
+static int revert_by_standby(struct fermata_vm *vm, struct pending p, struct err *e)
 {
 	struct fermata_snap *s = vm->rec->standby;
 	auto_free char *name = strdup(s->name);
-	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s), .run = run, .mark = vm->rec->standby_mark };
 	struct err also;
 
+	p.snap = snap_copy(s);
+	p.mark = vm->rec->standby_mark;
 	if (!p.snap || !name) {
 		snap_free(p.snap);
 		return err_nomem(e, "revert");
@@ -95,7 +96,7 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 {
 	bool memory = s->kind == FERMATA_CHECKPOINT_EXTERNAL;
 	struct pending p = { .op = PENDING_REVERT, .snap = snap_copy(s),
-		.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING) };
+		.run = r->running || (!r->paused && s->state == FERMATA_SNAP_RUNNING), .keep_time = r->keep_time };
 	struct err also;
 	int rc;
 
@@ -103,7 +104,7 @@ int revert_external(struct fermata_vm *vm, const struct fermata_snap *s, const s
 		return err_nomem(e, "revert");
 	if (CONFIG_MEMORY && memory && !r->verify && standby_ready(vm, s)) {
 		snap_free(p.snap);
-		return revert_by_standby(vm, p.run, e);
+		return revert_by_standby(vm, p, e);
 	}
 	if ((CONFIG_MEMORY && memory && checkpoint_check(vm, s, r->force, r->verify, e) < 0) || revert_ext_check(vm, s, e) < 0 ||
 		revert_ext_name(vm, p.snap, e) < 0) {

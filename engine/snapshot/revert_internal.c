@@ -118,7 +118,7 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 	struct pending *p = &vm->rec->pending;
 	auto_snap struct fermata_snap *guard = p->live ? NULL : guard_of(p);
 	uint64_t snap = p->snap->id;
-	bool run = p->run;
+	bool run = p->run, keep_time = p->keep_time;
 
 	if (!p->live && (!guard || remove_tags(vm, guard, p->marks, e) < 0))
 		return guard ? e->code : err_nomem(e, "revert");
@@ -130,7 +130,7 @@ int revert_finish(struct fermata_vm *vm, struct err *e)
 		return e->code;
 	savevm_dismiss(vm, SAVEVM_LOAD, snap);
 	if (run)
-		after_restore(vm);
+		after_restore(vm, keep_time);
 	return 0;
 }
 
@@ -288,7 +288,7 @@ int revert_internal(struct fermata_vm *vm, const struct fermata_snap *s, const s
 	/* A QEMU has the images that it was started on: for others there is a new one. */
 	bool memory = s->kind == FERMATA_CHECKPOINT_INTERNAL, ends = vm_alive(vm) && carriers_differ(vm, s);
 	bool alive = vm_alive(vm) && !ends, ran = false;
-	struct pending p = { .op = PENDING_REVERT, .live = alive && memory };
+	struct pending p = { .op = PENDING_REVERT, .live = alive && memory, .keep_time = r->keep_time };
 	auto_disks struct disks ds = { 0 };
 	char status[KVM_STATUS_MAX];
 	size_t vmstate = 0;

@@ -16,8 +16,9 @@ struct native;
 /*
  * The pending snapshot is on every disk: note what the images say of it, make it current, drop what it replaces.
  * Commit point: the record.
+ * @loose: out; the snapshot, if it has no metadata and so is not on record: the caller's. Else NULL.
  */
-int create_finish(struct fermata_vm *vm, struct err *e) MUST_CHECK;
+int create_finish(struct fermata_vm *vm, struct fermata_snap **loose, struct err *e) MUST_CHECK;
 
 /* Take back what the pending creation did. */
 int create_undo(struct fermata_vm *vm, struct err *e) MUST_CHECK;

@@ -43,7 +43,7 @@ static void set_clock(struct fermata_vm *vm)
 		vm_notice(vm, "the guest's clock may not be set: %s", e.msg);
 }
 
-void after_restore(struct fermata_vm *vm)
+void after_restore(struct fermata_vm *vm, bool keep_time)
 {
 	struct err ignored;
 	struct kvm *k;
@@ -51,6 +51,6 @@ void after_restore(struct fermata_vm *vm)
 	if (fermata_vm_kvm(vm, &k, &ignored) < 0)
 		return;
 	announce(vm);
-	if (vm->def->agent && !vm->keep_time)
+	if (vm->def->agent && !keep_time)
 		set_clock(vm);
 }

@@ -25,7 +25,6 @@ void fermata_vm_close(struct fermata_vm *vm)
 	vm_hang_up(vm);
 	kvm_caps_free(vm->caps);
 	record_free(vm->rec);
-	snap_free(vm->loose);
 	def_free(vm->def);
 	if (vm->lock >= 0)
 		close(vm->lock);
@@ -77,21 +76,6 @@ const struct def *fermata_vm_def(const struct fermata_vm *vm)
 const char *fermata_vm_name(const struct fermata_vm *vm)
 {
 	return vm->name;
-}
-
-uint64_t fermata_frozen_ms(const struct fermata_vm *vm)
-{
-	return vm->frozen_ms;
-}
-
-enum fermata_way fermata_live_way(const struct fermata_vm *vm)
-{
-	return vm->way;
-}
-
-uint64_t fermata_pause_us(const struct fermata_vm *vm)
-{
-	return vm->pause_us;
 }
 
 const char *fermata_vm_run_dir(const struct fermata_vm *vm)

@@ -32,15 +32,8 @@ struct fermata_vm {
 	struct def *def;
 	struct def_disk nvram; /* the firmware's variables as a disk, if they lie in a qcow2 image */
 	struct record *rec;
-	struct fermata_snap *loose; /* the last one made without metadata */
 	int lock; /* -1: opened for reading */
 	bool adopted; /* the images were searched for snapshots that others made */
-	uint64_t frozen_ms; /* how long the last snapshot kept the guest's file systems frozen */
-	uint64_t pause_us;  /* ... and the guest itself */
-	bool keep_time;     /* leave a restored guest's clock alone */
-	bool live;          /* a checkpoint is to be taken while the guest runs */
-	enum fermata_way way;
-	bool handover;      /* an instant checkpoint takes the memory's own file */
 	struct err trouble; /* what is wrong with the definition or the record, where that is not in the way; code 0: nothing */
 	struct kvm *kvm;
 	struct kvm_caps *caps;
@@ -130,9 +123,9 @@ int frozen_move(struct fermata_vm *vm, const char *from, const char *to, bool ra
 
 /*
  * A guest runs that was restored with its memory: its network is announced (QMP announce-self), its clock set by its agent
- * unless vm->keep_time. What cannot be done is a notice. At most some two seconds.
+ * unless @keep_time. What cannot be done is a notice. At most some two seconds.
  */
-void after_restore(struct fermata_vm *vm);
+void after_restore(struct fermata_vm *vm, bool keep_time);
 
 /* ---- disk.c ---- */
 

@@ -60,7 +60,7 @@ static int run_create(int argc, char **argv, struct err *e)
 		.no_metadata = create_args.no_metadata, .quiesce = create_args.quiesce, .freeze_ms = create_args.freeze_ms, .specs = specs,
 		.n_specs = create_args.specs.n };
 	auto_vm struct fermata_vm *vm = NULL;
-	const struct fermata_snap *s;
+	struct fermata_taken t;
 	int rc;
 
 	(void)argc;
@@ -77,18 +77,17 @@ static int run_create(int argc, char **argv, struct err *e)
 	if ((c.memory_file ? vm_get_long(argv[0], "snapshot-create-as", &vm, e) :
 			     vm_get(argv[0], FERMATA_WRITE, "snapshot-create-as", &vm, e)) < 0)
 		return e->code;
-	rc = fermata_snapshot_create(vm, &c, &s, e);
+	rc = fermata_snapshot_create(vm, &c, &t, e);
 	progress_end();
 	if (rc < 0)
 		return rc;
-	printf("Domain snapshot %s created\n", cmd_shown(s->name));
+	printf("Domain snapshot %s created\n", cmd_shown(t.name));
 	if (CONFIG_MEMORY && create_args.live)
-		printf("Taken %s\n", ways[fermata_live_way(vm)]);
-	if (CONFIG_MEMORY && fermata_pause_us(vm))
-		printf("The guest was paused for %llu.%llu ms\n", (unsigned long long)fermata_pause_us(vm) / 1000,
-			(unsigned long long)fermata_pause_us(vm) / 100 % 10);
-	if (fermata_frozen_ms(vm))
-		printf("The guest's file systems were frozen for %llu ms\n", (unsigned long long)fermata_frozen_ms(vm));
+		printf("Taken %s\n", ways[t.way]);
+	if (CONFIG_MEMORY && t.pause_us)
+		printf("The guest was paused for %llu.%llu ms\n", (unsigned long long)t.pause_us / 1000, (unsigned long long)t.pause_us / 100 % 10);
+	if (t.frozen_ms)
+		printf("The guest's file systems were frozen for %llu ms\n", (unsigned long long)t.frozen_ms);
 	return 0;
 }
 

@@ -85,6 +85,12 @@ zero 5 shutoff" ]
 	[ "$(fermata domblklist w | grep -c '[.]loose-1[.]')" = 2 ]
 	[ -z "$(names)" ]
 	assert_one_instant w
+	# The first on record is none: there is nothing current that could be taken for what was made.
+	fermata snapshot-create-as w apart --memspec "$FERMATA_ROOT/apart.mem" --no-metadata >"$FERMATA_ROOT/out"
+	[ "$(head -n 1 "$FERMATA_ROOT/out")" = "Domain snapshot apart created" ]
+	grep -q '^The guest was paused for ' "$FERMATA_ROOT/out"
+	[ -s "$FERMATA_ROOT/apart.mem" ]
+	[ -z "$(names)" ]
 	fermata snapshot-create-as w inside --no-metadata
 	[ "$(names --no-metadata)" = "inside " ]
 	[ -z "$(names --metadata)" ]

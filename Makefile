@@ -161,6 +161,7 @@ lib-y += engine/snapshot/delete_external.o engine/snapshot/merge_disk.o engine/s
 lib-y += engine/snapshot/revert_internal.o engine/snapshot/space.o engine/snapshot/verify.o
 lib-$(CONFIG_MEMORY) += engine/snapshot/standby.o
 lib-$(CONFIG_EXPORT) += engine/archive/archive.o engine/archive/export.o engine/archive/import.o
+lib-$(CONFIG_EXPORT) += engine/archive/import_data.o engine/archive/import_plan.o
 lib-$(CONFIG_BOOT) += engine/boot/boot.o engine/boot/guard.o engine/boot/health.o
 lib-y += engine/abandon.o engine/open.o engine/recover.o
 lib-$(CONFIG_DEFINE) += engine/define.o engine/undefine.o engine/undefined.o

@@ -1,5 +1,5 @@
 /*
- * engine/stream.c: any bytes as QEMU's migration stream. What is taken comes out in its form, the same in one piece and in
+ * engine/memory/stream.c: any bytes as QEMU's migration stream. What is taken comes out in its form, the same in one piece and in
  * many; what is not is refused with a reason that can be printed. The corpus: streams of QEMU 7.2 and 10.0, cut down by
  * cut_stream.pl.
  */

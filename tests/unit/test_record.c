@@ -243,6 +243,47 @@ static void test_stays(void **state)
 	record_free(r);
 }
 
+/* By its real path, whatever name is asked for; what was put goes through the file and back. */
+static void test_bases(void **state)
+{
+	auto_free char *file = str_fmt("%s/base", dir), *link = str_fmt("%s/link", dir);
+	struct record_base seen = { .size = 1ull << 40, .span = 5, .print = UINT64_MAX, .ino = 7, .mtime_ns = 1ull << 62, .above = 9 };
+	struct record *r = load(), *again;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(file_replace(file, "", 0, 0600, &e), 0);
+	assert_int_equal(symlink(file, link), 0);
+	assert_null(record_base(r, link));
+	assert_int_equal(record_base_put(r, link, &seen, &e), 0);
+	seen.size--;
+	assert_int_equal(record_base_put(r, file, &seen, &e), 0);
+	assert_int_equal(record_base_put(r, "/not/there", &seen, &e), 0);
+	assert_int_equal(r->n_bases, 2);
+	assert_true(r->bases_new);
+	assert_int_equal(record_save(r, &e), 0);
+	assert_false(r->bases_new);
+	again = load();
+	assert_false(again->bases_new);
+	assert_int_equal(again->n_bases, 2);
+	for (size_t i = 0; i < 2; i++) {
+		struct record_base *b = record_base(again, i ? "/not/there" : link);
+
+		assert_string_equal(b->file, i ? "/not/there" : file);
+		free(take_ptr(&b->file));
+		assert_memory_equal(b, &seen, sizeof seen);
+		b->file = strdup(i ? "/not/there" : file);
+	}
+	record_base_drop(again, link);
+	record_base_drop(again, "/nor/this");
+	assert_int_equal(again->n_bases, 1);
+	assert_true(again->bases_new);
+	record_free(again);
+	record_free(r);
+	unlink(file);
+	unlink(link);
+}
+
 static void test_take_moves_children(void **state)
 {
 	struct record *r = load();
@@ -329,7 +370,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_missing_is_empty),
 		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_stays), cmocka_unit_test(test_take_moves_children),
+		cmocka_unit_test(test_stays), cmocka_unit_test(test_bases), cmocka_unit_test(test_take_moves_children),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_truncation),
 	};

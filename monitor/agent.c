@@ -1,4 +1,7 @@
-/* The guest agent: QMP's messages without greeting, ids or events, and a guest that may vanish or lie. */
+/*
+ * The guest agent: QMP's messages without greeting, ids or events. The guest is not trusted and may stop
+ * answering.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,18 +10,18 @@
 #include "monitor/chan.h"
 #include "monitor/monitor.h"
 
-#define SENTINEL    '\xff' /* in no UTF-8 text: it resets the agent's reader, and marks the answer to a sync */
-#define RESYNC_MS   1000   /* the agent may have been started late and lost the question; doubled each time */
+#define SENTINEL    '\xff' /* in no UTF-8 text: resets the agent's parser, and precedes the answer to guest-sync-delimited */
+#define RESYNC_MS   1000   /* an agent started late may have lost the request; doubled each time */
 #define SHUTDOWN_MS 500
 
 struct agent {
 	struct chan chan;
-	bool synced; /* the next line is the answer to what we ask next */
+	bool synced; /* the next line will be the answer to the next request */
 	struct json_span line;
 	struct msg answer;
 };
 
-/* Send the question that every answer before its own can be told from. */
+/* Send guest-sync-delimited with @id: its answer is recognised, and every line before it is stale. */
 static int send_sync(struct agent *a, int64_t id, struct deadline d, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
@@ -32,7 +35,7 @@ static int send_sync(struct agent *a, int64_t id, struct deadline d, struct err 
 	return chan_send(&a->chan, b.p, b.n, -1, d, e);
 }
 
-/* Does @line carry the answer to sync @id? What stands before the sentinel is stale. */
+/* Is @line the answer to sync @id? Whatever precedes the sentinel is stale. */
 static bool is_sync(struct json_span line, int64_t id)
 {
 	const char *s = memrchr(line.p, SENTINEL, line.len);
@@ -43,7 +46,7 @@ static bool is_sync(struct json_span line, int64_t id)
 	       json_int(json_get(json_root(doc), "return"), -1) == id;
 }
 
-/* Read until the sync's answer, at most for one turn. 1: found; 0: this turn is over. */
+/* Read until the sync's answer arrives, at most for one turn. 1: it has; 0: the turn is over. */
 static int await_sync(struct agent *a, int64_t id, struct chan_wait *turn, struct err *e)
 {
 	struct json_span line;
@@ -59,9 +62,9 @@ static int await_sync(struct agent *a, int64_t id, struct chan_wait *turn, struc
 }
 
 /*
- * Ask again, each time with another id, and take the newest's answer alone: the agent answers in order, and it
- * answers the sentinel too, with an error, so that only behind the last answer there is silence. Each turn is twice
- * as long as the one before, or an agent slower than a turn would never catch up.
+ * Send a sync every turn, each with a new id, and accept only the newest one's answer: the agent answers in
+ * order, and answers each sentinel with an error too, so only after the last answer is nothing more to come.
+ * Each turn is twice as long as the one before, or an agent slower than a turn would never catch up.
  */
 static int sync_agent(struct agent *a, struct deadline d, struct err *e)
 {
@@ -119,7 +122,7 @@ int agent_fd(const struct agent *a)
 	return a->chan.fd;
 }
 
-/* Wait for a line that is an answer. 1: it is in a->answer; 0: the deadline has passed. */
+/* Wait for an answer. 1: a->answer has it; 0: the deadline has passed. */
 static int await_answer(struct agent *a, struct chan_wait *w, struct err *e)
 {
 	int rc;
@@ -129,7 +132,7 @@ static int await_answer(struct agent *a, struct chan_wait *w, struct err *e)
 			if (msg_split(a->line, &a->answer, e) == 0 &&
 			    !a->answer.m[MSG_RETURN].p != !a->answer.m[MSG_ERROR].p)
 				return 1;
-			err_set(e, -EPROTO, "the guest agent sent what is no answer");
+			err_set(e, -EPROTO, "the guest agent sent a line that is not an answer");
 			return chan_break(&a->chan, e);
 		}
 		rc = chan_await(&a->chan, w, e);
@@ -138,25 +141,25 @@ static int await_answer(struct agent *a, struct chan_wait *w, struct err *e)
 }
 
 /* Send a request, without waiting for its answer. */
-static int tell(struct agent *a, const char *command, const char *args, struct deadline d, struct err *e)
+static int agent_send(struct agent *a, const char *command, const char *args, struct deadline d, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
 
 	if (chan_usable(&a->chan, e) < 0 || sync_agent(a, d, e) < 0)
 		return err_at(e, "cannot run '%s'", command);
-	a->synced = false; /* until its answer is here */
+	a->synced = false; /* until its answer has arrived */
 	msg_request(&b, command, args, -1);
 	if (buf_check(&b, "build the request", e) < 0 || chan_send(&a->chan, b.p, b.n, -1, d, e) < 0)
 		return err_at(e, "cannot run '%s'", command);
 	return 0;
 }
 
-static int ask(struct agent *a, const char *command, const char *args, struct deadline d, struct err *e)
+static int agent_exchange(struct agent *a, const char *command, const char *args, struct deadline d, struct err *e)
 {
 	struct chan_wait w = chan_wait(d);
 	int rc;
 
-	if (tell(a, command, args, d, e) < 0)
+	if (agent_send(a, command, args, d, e) < 0)
 		return e->code;
 	rc = await_answer(a, &w, e);
 	if (rc == 0)
@@ -167,7 +170,7 @@ static int ask(struct agent *a, const char *command, const char *args, struct de
 	return 0;
 }
 
-static int refused(struct agent *a, const char *command, struct err *e)
+static int set_agent_refused(struct agent *a, const char *command, struct err *e)
 {
 	return msg_refused(a->chan.peer, command, a->answer.m[MSG_ERROR], NULL, 0, e);
 }
@@ -175,10 +178,10 @@ static int refused(struct agent *a, const char *command, struct err *e)
 int agent_call(struct agent *a, const char *command, const char *args, struct deadline d, struct json_doc **reply,
 	       struct err *e)
 {
-	if (ask(a, command, args, d, e) < 0)
+	if (agent_exchange(a, command, args, d, e) < 0)
 		return e->code;
 	if (a->answer.m[MSG_ERROR].p)
-		return refused(a, command, e);
+		return set_agent_refused(a, command, e);
 	return msg_parse(a->chan.peer, command, a->answer.m[MSG_RETURN], reply, e);
 }
 
@@ -188,10 +191,10 @@ int agent_call_raw(struct agent *a, const char *request, struct deadline d, stru
 	auto_buf struct buf args = { 0 };
 	const char *command;
 
-	if (msg_user(request, &doc, &command, &args, e) < 0 || ask(a, command, args.p, d, e) < 0)
+	if (msg_user(request, &doc, &command, &args, e) < 0 || agent_exchange(a, command, args.p, d, e) < 0)
 		return e->code;
 	*text = a->line;
-	return a->answer.m[MSG_ERROR].p ? refused(a, command, e) : 0;
+	return a->answer.m[MSG_ERROR].p ? set_agent_refused(a, command, e) : 0;
 }
 
 int agent_ping(struct agent *a, struct deadline d, struct err *e)
@@ -212,8 +215,8 @@ int agent_info(struct agent *a, struct deadline d, char version[AGENT_VERSION_MA
 	return 0;
 }
 
-/* A command that answers with how many file systems it was about. */
-static int count_call(struct agent *a, const char *command, struct deadline d, int64_t *count, struct err *e)
+/* Run a command that answers with a number of file systems. */
+static int call_for_count(struct agent *a, const char *command, struct deadline d, int64_t *count, struct err *e)
 {
 	auto_json struct json_doc *doc = NULL;
 	int64_t n;
@@ -222,7 +225,7 @@ static int count_call(struct agent *a, const char *command, struct deadline d, i
 		return e->code;
 	n = json_int(json_root(doc), -1);
 	if (n < 0)
-		return err_set(e, -EPROTO, "the guest agent answered '%s' with no number", command);
+		return err_set(e, -EPROTO, "the guest agent's answer to '%s' is not a number", command);
 	if (count)
 		*count = n;
 	return 0;
@@ -230,7 +233,7 @@ static int count_call(struct agent *a, const char *command, struct deadline d, i
 
 int agent_thaw(struct agent *a, struct deadline d, int64_t *count, struct err *e)
 {
-	return count_call(a, "guest-fsfreeze-thaw", d, count, e);
+	return call_for_count(a, "guest-fsfreeze-thaw", d, count, e);
 }
 
 int agent_freeze(struct agent *a, struct deadline d, uint64_t thaw_ms, int64_t *count, struct err *e)
@@ -238,8 +241,8 @@ int agent_freeze(struct agent *a, struct deadline d, uint64_t thaw_ms, int64_t *
 	struct err second;
 
 	if (sync_agent(a, d, e) < 0)
-		return err_at(e, "cannot freeze"); /* nothing was asked for yet */
-	if (count_call(a, "guest-fsfreeze-freeze", d, count, e) == 0)
+		return err_at(e, "cannot freeze"); /* no freeze was requested, so there is nothing to thaw */
+	if (call_for_count(a, "guest-fsfreeze-freeze", d, count, e) == 0)
 		return 0;
 	if (agent_thaw(a, deadline_in(thaw_ms), NULL, &second) < 0 && second.code != -EREMOTEIO)
 		err_also(e, "and could not thaw, so the guest may be frozen: %s", second.msg);
@@ -255,7 +258,7 @@ int agent_frozen(struct agent *a, struct deadline d, bool *frozen, struct err *e
 		return e->code;
 	s = json_str(json_root(doc), "");
 	*frozen = str_eq(s, "frozen");
-	return *frozen || str_eq(s, "thawed") ? 0 : err_set(e, -EPROTO, "the guest agent knows a freeze state '%s'", s);
+	return *frozen || str_eq(s, "thawed") ? 0 : err_set(e, -EPROTO, "the guest agent reports an unknown freeze state '%s'", s);
 }
 
 int agent_set_time(struct agent *a, uint64_t ns, struct deadline d, struct err *e)
@@ -278,12 +281,12 @@ int agent_shutdown(struct agent *a, const char *mode, struct deadline d, struct 
 	json_obj(&o, NULL);
 	json_put_str(&o, "mode", mode);
 	json_obj_end(&o);
-	if (buf_check(&args, "build the request", e) < 0 || tell(a, "guest-shutdown", args.p, d, e) < 0)
+	if (buf_check(&args, "build the request", e) < 0 || agent_send(a, "guest-shutdown", args.p, d, e) < 0)
 		return e->code;
 	soon = deadline_in(SHUTDOWN_MS);
 	w = chan_wait(soon.at_ms < d.at_ms ? soon : d);
 	rc = await_answer(a, &w, e);
 	if (rc > 0 && a->answer.m[MSG_ERROR].p)
-		return refused(a, "guest-shutdown", e);
+		return set_agent_refused(a, "guest-shutdown", e);
 	return rc < 0 && rc != -ECONNRESET ? rc : 0;
 }

@@ -1,3 +1,4 @@
+/* One connection: lines out of a byte stream, sending with a deadline, and the error that broke it. */
 #include "monitor/chan.h"
 
 #include <poll.h>
@@ -8,7 +9,7 @@
 #include "lib/own.h"
 
 #define READ_MIN  4096
-#define KEEP_MAX  65536 /* a larger buffer is given back once it is empty */
+#define KEEP_MAX  65536 /* a larger buffer is freed once it is empty */
 
 void chan_init(struct chan *c, int fd, const char *peer)
 {
@@ -46,7 +47,10 @@ bool chan_line(struct chan *c, struct json_span *line)
 	return true;
 }
 
-/* Drop the bytes of lines that were handed out: often for free, else at most once per byte kept. */
+/*
+ * Drop the lines that were handed out. Moves the rest only when it is shorter than what is dropped, so the
+ * cost per byte is bounded.
+ */
 static void make_room(struct chan *c)
 {
 	if (c->start == c->in.n) {
@@ -64,7 +68,7 @@ static void make_room(struct chan *c)
 	c->start = 0;
 }
 
-static int closed(struct chan *c, struct err *e)
+static int set_closed(struct chan *c, struct err *e)
 {
 	err_set(e, -ECONNRESET, "%s closed the connection", c->peer);
 	return chan_break(c, e);
@@ -89,7 +93,7 @@ int chan_fill(struct chan *c, struct err *e)
 		return chan_break(c, e);
 	}
 	room = c->in.cap - c->in.n - 1; /* one stays for the buffer's NUL */
-	/* A sender that keeps up fills all of the room in one call: no more than shows that it is too much. */
+	/* Read at most one byte over the limit: enough to see that the message is too large. */
 	if (room > CHAN_LINE_MAX + 1 - (c->in.n - c->start))
 		room = CHAN_LINE_MAX + 1 - (c->in.n - c->start);
 	do
@@ -98,7 +102,7 @@ int chan_fill(struct chan *c, struct err *e)
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (n == 0 || (n < 0 && errno == ECONNRESET))
-		return closed(c, e);
+		return set_closed(c, e);
 	if (n < 0) {
 		err_sys(e, errno, "cannot read from %s", c->peer);
 		return chan_break(c, e);
@@ -117,8 +121,8 @@ unsigned long long chan_waited_ms(const struct chan_wait *w)
 	return clock_mono_ms() - w->since_ms;
 }
 
-/* poll() until @events or the deadline; the events that came, 0 for the deadline. */
-static int wait_for(struct chan *c, short events, struct chan_wait *w)
+/* poll() until @events or the deadline. The events, or 0 for the deadline. */
+static int poll_chan(struct chan *c, short events, struct chan_wait *w)
 {
 	struct pollfd p = { .fd = c->fd, .events = events };
 	int left, n;
@@ -129,7 +133,7 @@ static int wait_for(struct chan *c, short events, struct chan_wait *w)
 		left = deadline_left_ms(w->d);
 		w->last = left == 0;
 		n = poll(&p, 1, left);
-	} while (n < 0); /* EINTR; anything else shows when reading */
+	} while (n < 0); /* EINTR; any other error shows when reading */
 	return n ? p.revents : 0;
 }
 
@@ -140,14 +144,14 @@ int chan_await(struct chan *c, struct chan_wait *w, struct err *e)
 	do {
 		if (chan_usable(c, e) < 0)
 			return e->code;
-		if (!wait_for(c, POLLIN, w))
+		if (!poll_chan(c, POLLIN, w))
 			return 0;
 		rc = chan_fill(c, e);
 	} while (rc == 0);
 	return rc;
 }
 
-/* One sendmsg(); what it took, 0 if it has to wait. */
+/* One sendmsg(). The number of bytes sent, 0 if it would block. */
 static ssize_t send_some(struct chan *c, const char *text, size_t len, int pass)
 {
 	union {
@@ -185,7 +189,7 @@ int chan_send(struct chan *c, const char *text, size_t len, int pass, struct dea
 			return e->code;
 		n = send_some(c, text + done, len - done, done ? -1 : pass);
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-			return closed(c, e);
+			return set_closed(c, e);
 		if (n < 0) {
 			err_sys(e, errno, "cannot send to %s", c->peer);
 			return done ? chan_break(c, e) : e->code;
@@ -193,7 +197,7 @@ int chan_send(struct chan *c, const char *text, size_t len, int pass, struct dea
 		done += (size_t)n;
 		if (n)
 			continue;
-		got = wait_for(c, POLLIN | POLLOUT, &w);
+		got = poll_chan(c, POLLIN | POLLOUT, &w);
 		if (!got) {
 			err_set(e, -ETIMEDOUT, "%s did not take the request within %llu ms", c->peer, chan_waited_ms(&w));
 			return done ? chan_break(c, e) : e->code;

@@ -1,4 +1,6 @@
-/* Lines on a socket, and the JSON messages on them: what QMP and the agent have in common. Private to monitor/. */
+/*
+ * Lines and JSON messages on a socket: the transport that QMP and the guest agent share. Private to monitor/.
+ */
 #ifndef MONITOR_CHAN_H
 #define MONITOR_CHAN_H
 
@@ -8,18 +10,18 @@
 #include "lib/json.h"
 
 #define CHAN_LINE_MAX (64u << 20) /* bytes of one message */
-#define CHAN_NODES_MAX (1u << 18) /* values in one message, where it is parsed: 10 MiB */
+#define CHAN_NODES_MAX (1u << 18) /* JSON values in one parsed message: 10 MiB */
 
 struct chan {
 	int fd;
-	const char *peer;  /* "QEMU": who is on the other side, in messages */
+	const char *peer;  /* name of the other side in error messages: "QEMU" */
 	struct buf in;
-	size_t start;      /* first byte that no line was made of yet */
-	size_t scanned;    /* no line ends before here, so nothing is looked at twice */
-	struct err broken; /* why the connection is of no more use; code 0: it is */
+	size_t start;      /* first byte that was not handed out as a line */
+	size_t scanned;    /* no newline between @start and here, so no byte is searched twice */
+	struct err broken; /* why the connection is unusable; code 0: it is usable */
 };
 
-/* One wait: for how long, since when, and whether the last chance to read was had. */
+/* One wait: its deadline, when it began, and whether the final poll() was done. */
 struct chan_wait {
 	struct deadline d;
 	uint64_t since_ms;
@@ -28,7 +30,7 @@ struct chan_wait {
 
 struct chan_wait chan_wait(struct deadline d);
 
-/* How long it has been waited. */
+/* Milliseconds since the wait began. */
 unsigned long long chan_waited_ms(const struct chan_wait *w);
 
 void chan_init(struct chan *c, int fd, const char *peer);
@@ -40,43 +42,52 @@ int chan_break(struct chan *c, struct err *e);
 /* 0, or the error that broke the connection. */
 int chan_usable(const struct chan *c, struct err *e) MUST_CHECK;
 
-/* Take the next complete line out of the buffer, without its end; valid until the next chan_fill(). Does not read. */
+/*
+ * Take the next complete line, without its newline, from the buffer. Valid until the next chan_fill(). Does
+ * not read.
+ */
 bool chan_line(struct chan *c, struct json_span *line);
 
 /*
- * Read once. 1: something came; 0: nothing is there. Never waits. Earlier lines become invalid. A peer that
- * floods or trickles for ever is the caller's loop to bound.
+ * Read once, without waiting. 1: data arrived; 0: none. Earlier lines become invalid. The caller bounds its
+ * loop: a peer may flood or trickle for ever.
  */
 int chan_fill(struct chan *c, struct err *e) MUST_CHECK;
 
 /*
- * Wait until something arrives and read it. 1, or 0 when the deadline has passed; then what is there already has
- * been read once more, so a passed deadline never hides an answer, and a flood never extends it.
+ * Wait for data and read it. 1, or 0 when the deadline has passed. A last read is made after the deadline, so a
+ * passed deadline never hides an answer; there is only one, so a flood never extends it.
  */
 int chan_await(struct chan *c, struct chan_wait *w, struct err *e) MUST_CHECK;
 
-/* Send all of @text, with descriptor @pass if not negative; takes in what arrives meanwhile, so two floods do not lock up. */
+/*
+ * Send all of @text, with descriptor @pass if not negative. Reads what arrives meanwhile, so that two full
+ * socket buffers do not deadlock.
+ */
 int chan_send(struct chan *c, const char *text, size_t len, int pass, struct deadline d, struct err *e) MUST_CHECK;
 
 /* ---- messages ---- */
 
 enum { MSG_RETURN, MSG_ERROR, MSG_EVENT, MSG_GREETING, MSG_ID, MSG_N };
 
-/* A message's members as text; p is NULL for one that is not there. */
+/* A message's members as text; p is NULL for a missing one. */
 struct msg {
 	struct json_span m[MSG_N];
 };
 
-/* Take @line apart. -EPROTO if it is no object, or has a member twice. */
+/* Split @line into its members. -EPROTO: not an object, or a duplicate member. */
 int msg_split(struct json_span line, struct msg *msg, struct err *e) MUST_CHECK;
 
 /* Append {"execute": ...}; @id is left out when negative. */
 void msg_request(struct buf *b, const char *command, const char *args, int64_t id);
 
-/* Take a request that a user wrote apart. @command: borrowed from *@doc; @args: JSON text or empty. -EINVAL. */
+/* Parse a request that a user wrote. @command: borrowed from *@doc; @args: JSON text or empty. -EINVAL. */
 int msg_user(const char *request, struct json_doc **doc, const char **command, struct buf *args, struct err *e) MUST_CHECK;
 
-/* Turn the "error" member @error into e: -EREMOTEIO quoting text and class. @class: out, or NULL; @size bytes. */
+/*
+ * Set @e from the "error" member @error: -EREMOTEIO, quoting its text and class. @class: out, or NULL; @size
+ * bytes.
+ */
 int msg_refused(const char *peer, const char *command, struct json_span error, char *class, size_t size, struct err *e);
 
 /* Parse the "return" member @ret to *@reply (may be NULL). */

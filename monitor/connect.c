@@ -1,3 +1,4 @@
+/* Connecting to a unix socket, of a path of any length. */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -10,8 +11,11 @@
 
 #define RETRY_MS 10
 
-/* A path too long for a socket address is reached through its folder's descriptor. @dir: out, -1 if not needed. */
-static int address(const char *path, struct sockaddr_un *a, int *dir, struct err *e)
+/*
+ * Fill in the address of @path. A path too long for it is addressed through /proc/self/fd/@dir, its directory.
+ * @dir: in -1, out a descriptor if that was needed.
+ */
+static int socket_address(const char *path, struct sockaddr_un *a, int *dir, struct err *e)
 {
 	const char *base = strrchr(path, '/');
 	auto_free char *folder = NULL;
@@ -42,13 +46,13 @@ int mon_connect(const char *path, struct deadline d, int *fd, struct err *e)
 
 	if (s < 0)
 		return err_sys(e, errno, "cannot make a socket");
-	if (address(path, &a, &dir, e) < 0)
+	if (socket_address(path, &a, &dir, e) < 0)
 		return e->code;
 	while (connect(s, (struct sockaddr *)&a, sizeof a) < 0) {
 		if (errno != EAGAIN && errno != EINTR)
 			return err_sys(e, errno, "cannot connect to %s", path);
 		if (deadline_left_ms(d) == 0) {
-			err_set(e, -ETIMEDOUT, "cannot connect to %s: too many others wait for it", path);
+			err_set(e, -ETIMEDOUT, "cannot connect to %s: too many clients are waiting for it", path);
 			return e->code;
 		}
 		poll(NULL, 0, RETRY_MS);

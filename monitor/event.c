@@ -1,4 +1,4 @@
-/* Events: a bounded queue that loses only what nobody asked for. */
+/* Events: a bounded queue that drops only events that the caller did not name. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ static bool in_list(const char *const *names, const char *name)
 	return false;
 }
 
-/* Take the event that *@at points to out of the queue. */
+/* Remove the event at *@at from the queue. */
 static struct mon_event *unlink_event(struct mon *m, struct mon_event **at)
 {
 	struct mon_event *ev = *at;
@@ -48,13 +48,13 @@ struct mon_event *mon_next_event(struct mon *m)
 	return m->first ? unlink_event(m, &m->first) : NULL;
 }
 
-static bool over_full(const struct mon *m)
+static bool queue_over_full(const struct mon *m)
 {
 	return m->queued > MON_QUEUE_MAX || m->queued_bytes > MON_QUEUE_BYTES_MAX;
 }
 
-/* Append, then drop the oldest that nobody named until the queue is within its bounds. */
-static int push(struct mon *m, struct mon_event *ev, struct err *e)
+/* Append @ev, then drop the oldest events that the caller did not name until the queue is within its bounds. */
+static int queue_event(struct mon *m, struct mon_event *ev, struct err *e)
 {
 	struct mon_event **at = &m->first;
 
@@ -62,7 +62,7 @@ static int push(struct mon *m, struct mon_event *ev, struct err *e)
 	m->last = &ev->next;
 	m->queued++;
 	m->queued_bytes += ev->cost;
-	while (over_full(m) && *at) {
+	while (queue_over_full(m) && *at) {
 		if (in_list(m->watch, (*at)->name) || in_list(m->wanted, (*at)->name)) {
 			at = &(*at)->next;
 			continue;
@@ -70,8 +70,8 @@ static int push(struct mon *m, struct mon_event *ev, struct err *e)
 		mon_event_free(unlink_event(m, at));
 		m->dropped++;
 	}
-	if (over_full(m) && m->queued > 1)
-		return err_set(e, -EFBIG, "%s sent more than %d events that nobody took", m->chan.peer, MON_QUEUE_MAX);
+	if (queue_over_full(m) && m->queued > 1)
+		return err_set(e, -EFBIG, "%s sent more than %d events before they were read", m->chan.peer, MON_QUEUE_MAX);
 	return 0;
 }
 
@@ -100,7 +100,7 @@ int mon_take_event(struct mon *m, struct json_span line, struct err *e)
 		ev->usec = 0;
 	ev->cost = line.len;
 	ev->doc = take_ptr(&doc);
-	return push(m, ev, e);
+	return queue_event(m, ev, e);
 }
 
 void mon_watch(struct mon *m, const char *const *names)

@@ -1,4 +1,4 @@
-/* The human monitor: the only place where its prose is read. */
+/* The human monitor (HMP): the only file that parses its output. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +6,8 @@
 #include "lib/own.h"
 #include "monitor/monitor.h"
 
-/* Its text for one command; *@doc owns it. */
-static int hmp(struct mon *m, const char *line, struct deadline d, struct json_doc **doc, const char **text,
+/* Run one HMP command. @text: out, its output, owned by *@doc. */
+static int hmp_call(struct mon *m, const char *line, struct deadline d, struct json_doc **doc, const char **text,
 	       struct err *e)
 {
 	auto_buf struct buf args = { 0 };
@@ -22,7 +22,7 @@ static int hmp(struct mon *m, const char *line, struct deadline d, struct json_d
 		return e->code;
 	*text = json_str(json_root(*doc), NULL);
 	if (!*text)
-		return err_set(e, -EPROTO, "QEMU answered '%s' with no text", line);
+		return err_set(e, -EPROTO, "QEMU's answer to '%s' is not text", line);
 	return 0;
 }
 
@@ -31,7 +31,7 @@ int mon_hmp_text(struct mon *m, const char *line, struct deadline d, struct buf 
 	auto_json struct json_doc *doc = NULL;
 	const char *text;
 
-	if (hmp(m, line, d, &doc, &text, e) < 0)
+	if (hmp_call(m, line, d, &doc, &text, e) < 0)
 		return e->code;
 	buf_adds(out, text);
 	return buf_check(out, "keep QEMU's text", e);
@@ -61,7 +61,7 @@ int mon_hmp(struct mon *m, const char *line, struct deadline d, struct err *e)
 	auto_buf struct buf why = { 0 };
 	const char *text;
 
-	if (hmp(m, line, d, &doc, &text, e) < 0)
+	if (hmp_call(m, line, d, &doc, &text, e) < 0)
 		return e->code;
 	if (!*text)
 		return 0;
@@ -85,12 +85,12 @@ int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e
 	const char *text, *p;
 	char *end;
 
-	if (hmp(m, "gpa2hva 0", d, &doc, &text, e) < 0)
+	if (hmp_call(m, "gpa2hva 0", d, &doc, &text, e) < 0)
 		return e->code;
 	/* "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000" */
 	p = strstr(text, " is 0x");
 	*at = p ? strtoull(p + 4, &end, 16) : 0;
-	return *at && strchr("\r\n", *end) ? 0 : err_set(e, -EPROTO, "QEMU does not tell where it has the guest's memory");
+	return *at && strchr("\r\n", *end) ? 0 : err_set(e, -EPROTO, "QEMU does not report the address of the guest's memory");
 }
 
 int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *name), char name[128], struct err *e)
@@ -99,7 +99,7 @@ int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *na
 	const char *text;
 	bool head = true;
 
-	if (hmp(m, "info ramblock", d, &doc, &text, e) < 0)
+	if (hmp_call(m, "info ramblock", d, &doc, &text, e) < 0)
 		return e->code;
 	for (; *text; text += strcspn(text, "\n"), text += *text != '\0', head = false) {
 		size_t n;

@@ -1,6 +1,6 @@
 /*
- * Jobs: started by a command, followed by events, their errors asked for, dismissed. Events alone are not enough:
- * why a job failed stands only in query-jobs, and BLOCK_JOB_COMPLETED comes before the job has concluded.
+ * Jobs: start, follow by events, read the error, dismiss. Events alone are not enough: only query-jobs says
+ * why a job failed, and BLOCK_JOB_COMPLETED arrives before the job has concluded.
  */
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "monitor/mon.h"
 
 #define ASK_PROGRESS_MS 200
-#define ASK_ANYWAY_MS	2000 /* also without a progress function: an event that never came is no endless wait */
+#define ASK_ANYWAY_MS	2000 /* also without a progress function, so that a lost event does not block for ever */
 
 void mon_job_forget(struct mon *m, struct mon_job *j)
 {
@@ -21,7 +21,7 @@ void mon_job_forget(struct mon *m, struct mon_job *j)
 		}
 }
 
-static int track(struct mon *m, struct mon_job *j, const char *id, struct err *e)
+static int track_job(struct mon *m, struct mon_job *j, const char *id, struct err *e)
 {
 	if (!*id || strlen(id) >= sizeof j->id)
 		return err_set(e, -EINVAL, "job id '%s' is not 1 to %d bytes long", id, MON_JOB_ID - 1);
@@ -34,7 +34,7 @@ static int track(struct mon *m, struct mon_job *j, const char *id, struct err *e
 int mon_job_start(struct mon *m, struct mon_job *j, const char *command, const char *args, const char *id,
 		  struct deadline d, struct err *e)
 {
-	if (track(m, j, id, e) < 0)
+	if (track_job(m, j, id, e) < 0)
 		return e->code;
 	if (mon_call(m, command, args, d, NULL, e) < 0)
 		mon_job_forget(m, j);
@@ -44,10 +44,10 @@ int mon_job_start(struct mon *m, struct mon_job *j, const char *command, const c
 }
 
 /*
- * What query-jobs says about the job. @listed: out. An event that came behind the answer, but was worked through
- * before the answer was looked at, is newer: the status stays as it said.
+ * Update the job by query-jobs. @listed: out. An event that arrived after the answer may have been processed
+ * before the answer is read here: it is newer, so its status is kept.
  */
-static int look(struct mon *m, struct mon_job *j, struct deadline d, bool *listed, struct err *e)
+static int look_at_job(struct mon *m, struct mon_job *j, struct deadline d, bool *listed, struct err *e)
 {
 	auto_json struct json_doc *doc = NULL;
 
@@ -74,12 +74,12 @@ int mon_job_query(struct mon *m, struct mon_job *j, struct deadline d, struct er
 {
 	bool listed;
 
-	return look(m, j, d, &listed, e);
+	return look_at_job(m, j, d, &listed, e);
 }
 
 int mon_job_find(struct mon *m, struct mon_job *j, const char *id, struct deadline d, struct err *e)
 {
-	int rc = track(m, j, id, e);
+	int rc = track_job(m, j, id, e);
 
 	if (!rc)
 		rc = mon_job_query(m, j, d, e);
@@ -99,22 +99,25 @@ bool mon_job_succeeded(const struct mon_job *j)
 	return j->seen & 1u << JOB_PENDING && !(j->seen & 1u << JOB_ABORTING);
 }
 
-static bool arrived(const struct mon_job *j, enum mon_job_status want)
+static bool job_reached(const struct mon_job *j, enum mon_job_status want)
 {
 	return j->status == want || j->status == JOB_CONCLUDED || j->status == JOB_NULL;
 }
 
-/* Wait for events for @ms or until the deadline, whichever is first. 1: look again; 0: the deadline has passed. */
-static int wait_a_while(struct mon *m, struct mon_job *j, enum mon_job_status want, uint64_t ms, struct deadline d,
+/*
+ * Wait for the job's events, for @ms or until the deadline, whichever is first. 1: check again; 0: the
+ * deadline has passed.
+ */
+static int wait_for_job_events(struct mon *m, struct mon_job *j, enum mon_job_status want, uint64_t ms, struct deadline d,
 			struct err *e)
 {
 	struct deadline turn = deadline_in(ms);
 	struct chan_wait w = chan_wait(turn.at_ms < d.at_ms ? turn : d);
 	int rc = 1;
 
-	while (!arrived(j, want) && rc > 0)
+	while (!job_reached(j, want) && rc > 0)
 		rc = mon_pump(m, &w, e);
-	return rc < 0 ? rc : arrived(j, want) || deadline_left_ms(d) != 0;
+	return rc < 0 ? rc : job_reached(j, want) || deadline_left_ms(d) != 0;
 }
 
 int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, struct deadline d,
@@ -123,9 +126,9 @@ int mon_job_wait(struct mon *m, struct mon_job *j, enum mon_job_status want, str
 	struct chan_wait w = chan_wait(d);
 	int rc;
 
-	while (!arrived(j, want)) {
-		rc = wait_a_while(m, j, want, progress ? ASK_PROGRESS_MS : ASK_ANYWAY_MS, d, e);
-		if (rc > 0 && !arrived(j, want)) {
+	while (!job_reached(j, want)) {
+		rc = wait_for_job_events(m, j, want, progress ? ASK_PROGRESS_MS : ASK_ANYWAY_MS, d, e);
+		if (rc > 0 && !job_reached(j, want)) {
 			rc = mon_job_query(m, j, d, e);
 			if (!rc && progress)
 				progress->fn(progress->ctx, j->current, j->total);
@@ -155,8 +158,11 @@ int mon_job_do(struct mon *m, struct mon_job *j, const char *command, struct dea
 	return mon_call(m, command, args.p, d, NULL, e);
 }
 
-/* What the job did is done either way: one left behind is found by its id, a dead QEMU by the next call. */
-static void dismiss(struct mon *m, struct mon_job *j, struct deadline d)
+/*
+ * Errors are ignored: the job's work is done. A job left behind is found by its id, a dead QEMU by the next
+ * call.
+ */
+static void dismiss_job(struct mon *m, struct mon_job *j, struct deadline d)
 {
 	struct err ignored;
 
@@ -164,16 +170,16 @@ static void dismiss(struct mon *m, struct mon_job *j, struct deadline d)
 		return;
 }
 
-/* How a job that has ended did, and dismiss it. */
-static int verdict(struct mon *m, struct mon_job *j, struct deadline d, struct err *e)
+/* Read the result of a job that has ended, and dismiss it. */
+static int read_result(struct mon *m, struct mon_job *j, struct deadline d, struct err *e)
 {
 	bool listed = false;
 
 	if (j->status == JOB_CONCLUDED) {
-		if (look(m, j, d, &listed, e) < 0)
-			return err_at(e, "cannot learn how job '%s' ended", j->id);
+		if (look_at_job(m, j, d, &listed, e) < 0)
+			return err_at(e, "cannot read the result of job '%s'", j->id);
 		if (j->status == JOB_CONCLUDED)
-			dismiss(m, j, d);
+			dismiss_job(m, j, d);
 	}
 	if (!listed && !mon_job_succeeded(j))
 		snprintf(j->error, sizeof j->error, "it vanished without a result");
@@ -186,7 +192,7 @@ int mon_job_end(struct mon *m, struct mon_job *j, struct deadline d, const struc
 	int rc = mon_job_wait(m, j, JOB_CONCLUDED, d, progress, e);
 
 	if (!rc)
-		rc = verdict(m, j, d, e);
+		rc = read_result(m, j, d, e);
 	mon_job_forget(m, j);
 	return rc;
 }

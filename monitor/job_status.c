@@ -1,4 +1,4 @@
-/* Where a job is: by the events that tell it, and by what query-jobs says. */
+/* A job's status, from JOB_STATUS_CHANGE events and from query-jobs. */
 #include <string.h>
 
 #include "lib/own.h"
@@ -18,7 +18,7 @@ void mon_job_set_status(struct mon_job *j, const char *name)
 	for (unsigned s = 0; s < ARRAY_SIZE(status_names); s++)
 		if (!strcmp(status_names[s], name)) {
 			if (s == JOB_CREATED)
-				j->seen = 0; /* a new job under an id used before */
+				j->seen = 0; /* a new job with an id that was used before */
 			j->status = s;
 			j->seen |= 1u << s;
 		}

@@ -1,4 +1,4 @@
-/* Messages of QMP and of the guest agent: the same requests, answers and errors. */
+/* The messages that QMP and the guest agent share: requests, answers, errors. */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,11 +16,11 @@ int msg_split(struct json_span line, struct msg *msg, struct err *e)
 		for (int i = 0; i < MSG_N; i++)
 			if (json_span_is(it.key, names[i])) {
 				if (msg->m[i].p)
-					return err_set(e, -EPROTO, "member '%s' stands twice", names[i]);
+					return err_set(e, -EPROTO, "duplicate member '%s'", names[i]);
 				msg->m[i] = it.val;
 			}
 	if (!rc && it.close != '}')
-		return err_set(e, -EPROTO, "the message is no object");
+		return err_set(e, -EPROTO, "the message is not an object");
 	return rc;
 }
 
@@ -45,7 +45,7 @@ int msg_user(const char *request, struct json_doc **doc, const char **command, s
 	struct json_out w;
 
 	if (json_parse(request, strlen(request), CHAN_NODES_MAX, doc, e) < 0) {
-		e->code = e->code == -EPROTO ? -EINVAL : e->code; /* the user's, not the peer's */
+		e->code = e->code == -EPROTO ? -EINVAL : e->code; /* the user's fault, not the peer's */
 		return err_at(e, "the request");
 	}
 	root = json_root(*doc);
@@ -57,7 +57,7 @@ int msg_user(const char *request, struct json_doc **doc, const char **command, s
 			return err_set(e, -EINVAL, "the request has an unknown member '%s'", v->key);
 	a = json_get(root, "arguments");
 	if (a && a->type != JSON_OBJECT)
-		return err_set(e, -EINVAL, "the request's \"arguments\" are no object");
+		return err_set(e, -EINVAL, "the request's \"arguments\" are not an object");
 	json_out_init(&w, args, false);
 	if (a)
 		json_put(&w, NULL, a);

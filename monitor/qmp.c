@@ -1,4 +1,4 @@
-/* QMP: the handshake, and requests with their answers. Specification: QEMU, docs/interop/qmp-spec. */
+/* QMP: the handshake, requests and their answers. Specification: QEMU, docs/interop/qmp-spec. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "lib/own.h"
 #include "monitor/mon.h"
 
-/* A request's id as it came back; -1 if it is none that we would write. */
+/* The id of an answer; -1 if it is not of the form that we send. */
 static int64_t read_id(struct json_span s)
 {
 	int64_t v = 0;
@@ -38,7 +38,7 @@ void mon_ahead_forget(struct mon *m)
 	}
 }
 
-/* Where in the list the question stands, or its end. */
+/* The link to the pipelined request @ask, or to the list's end. */
 static struct ahead **ahead_find(struct mon *m, const char *ask)
 {
 	struct ahead **a = &m->ahead;
@@ -48,7 +48,10 @@ static struct ahead **ahead_find(struct mon *m, const char *ask)
 	return a;
 }
 
-/* An answer that nobody waits for yet. Without memory for it, the call asks anew. */
+/*
+ * Keep the answer to a pipelined request. If there is no memory for it, the later mon_call() sends the
+ * request again.
+ */
 static void ahead_keep(struct mon *m, int64_t id, struct json_span line)
 {
 	struct ahead **at = &m->ahead, *a;
@@ -62,8 +65,9 @@ static void ahead_keep(struct mon *m, int64_t id, struct json_span line)
 }
 
 /*
- * An answer. Requests are answered in order, so one that is due from before the newest is the late answer to a
- * request that timed out. Before the handshake is over, answers to an earlier client's requests may come.
+ * Process an answer. QEMU answers in order. An answer that the caller does not wait for belongs to a
+ * pipelined request, or to one that timed out. Until the handshake is done, answers to an earlier client's
+ * requests may arrive.
  */
 static int take_answer(struct mon *m, const struct msg *msg, struct json_span line, struct err *e)
 {
@@ -105,7 +109,7 @@ static int take_greeting(struct mon *m, struct json_span text, struct err *e)
 	v = json_get(json_root(doc), "version");
 	q = json_get(v, "qemu");
 	if (!json_get(q, "major"))
-		return err_set(e, -EPROTO, "%s's greeting names no version", m->chan.peer);
+		return err_set(e, -EPROTO, "%s's greeting has no version", m->chan.peer);
 	m->version.major = (int)json_int(json_get(q, "major"), 0);
 	m->version.minor = (int)json_int(json_get(q, "minor"), 0);
 	m->version.micro = (int)json_int(json_get(q, "micro"), 0);
@@ -122,15 +126,15 @@ static int take_line(struct mon *m, struct json_span line, struct err *e)
 		return err_at(e, "%s sent a broken message", m->chan.peer);
 	if (msg.m[MSG_GREETING].p)
 		return take_greeting(m, msg.m[MSG_GREETING], e);
-	/* QEMU may still have had answers and events for a client before us, which is gone. */
+	/* QEMU may still send answers and events that were meant for an earlier client. */
 	if (!m->greeted && (msg.m[MSG_ID].p || msg.m[MSG_EVENT].p))
 		return 0;
 	if (!m->greeted)
-		return err_set(e, -EPROTO, "this is no QMP monitor: it did not greet first");
+		return err_set(e, -EPROTO, "not a QMP monitor: it sent no greeting first");
 	if (msg.m[MSG_EVENT].p)
 		return mon_take_event(m, line, e);
 	if (!msg.m[MSG_RETURN].p == !msg.m[MSG_ERROR].p)
-		return err_set(e, -EPROTO, "%s sent a message that is neither answer nor event", m->chan.peer);
+		return err_set(e, -EPROTO, "%s sent a message that is neither an answer nor an event", m->chan.peer);
 	return take_answer(m, &msg, line, e);
 }
 
@@ -156,7 +160,7 @@ int mon_process(struct mon *m, struct err *e)
 	int rc = chan_usable(&m->chan, e);
 
 	m->waiting = m->answered = false;
-	for (int i = 0; rc == 0 && i < 16; i++) { /* a flood does not hold the caller */
+	for (int i = 0; rc == 0 && i < 16; i++) { /* bounded, so that a flood does not keep the caller here */
 		rc = chan_fill(&m->chan, e);
 		if (rc <= 0)
 			break;
@@ -165,8 +169,8 @@ int mon_process(struct mon *m, struct err *e)
 	return rc;
 }
 
-/* QEMU reads its monitor byte by byte, some 2.5 us each: the blanks between tokens stay here. */
-static void squeeze(struct buf *b)
+/* Remove the blanks between tokens: QEMU reads its monitor byte by byte, about 2.5 us each. */
+static void squeeze_request(struct buf *b)
 {
 	bool text = false;
 	size_t to = 0;
@@ -176,7 +180,7 @@ static void squeeze(struct buf *b)
 			continue;
 		text ^= b->p[i] == '"';
 		if (b->p[i] == '\\')
-			b->p[to++] = b->p[i++]; /* only a text has one, and never as its last */
+			b->p[to++] = b->p[i++]; /* only inside a string, and never its last character */
 		b->p[to++] = b->p[i];
 	}
 	b->n = to;
@@ -189,10 +193,10 @@ static int send_request(struct mon *m, const char *command, const char *args, in
 	msg_request(&b, command, args, m->id + 1);
 	if (buf_check(&b, "build the request", e) < 0)
 		return e->code;
-	squeeze(&b);
+	squeeze_request(&b);
 	if (chan_send(&m->chan, b.p, b.n, pass, d, e) < 0)
 		return e->code;
-	m->id++; /* what was not sent has no answer that is due */
+	m->id++; /* only now: a request that was not sent gets no answer */
 	return 0;
 }
 
@@ -211,13 +215,16 @@ void mon_ahead(struct mon *m, const char *command, const char *args, struct dead
 	strcpy(a->ask, b.p);
 	a->id = m->id + 1;
 	*at = a;
-	/* A request that was sent in part has broken the connection, and the call says so. */
+	/* A partly sent request has broken the connection; the mon_call() reports that. */
 	if (send_request(m, command, args, -1, d, &e) < 0)
 		mon_ahead_forget(m);
 }
 
-/* Is this the question that was asked ahead? Then its answer is what is waited for, or is taken as the one that came. */
-static int claim(struct mon *m, const char *command, const char *args, struct err *e)
+/*
+ * Claim the pipelined request with this command and arguments. 1: claimed, its answer is here or awaited; 0:
+ * there is none, and every other pipelined request is discarded.
+ */
+static int ahead_claim(struct mon *m, const char *command, const char *args, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
 	struct ahead **at;
@@ -240,8 +247,11 @@ static int claim(struct mon *m, const char *command, const char *args, struct er
 	return msg_split(m->line, &m->answer, e) < 0 ? e->code : 1;
 }
 
-/* Send one request and wait until m->answer has its answer. What arrived right behind it is worked through too. */
-static int ask(struct mon *m, const char *command, const char *args, int pass, struct deadline d, struct err *e)
+/*
+ * Send one request and wait until m->answer has its answer. Also processes the lines that arrived right
+ * behind it.
+ */
+static int qmp_exchange(struct mon *m, const char *command, const char *args, int pass, struct deadline d, struct err *e)
 {
 	struct chan_wait w = chan_wait(d);
 	int rc;
@@ -249,9 +259,12 @@ static int ask(struct mon *m, const char *command, const char *args, int pass, s
 	ahead_free(m->claimed);
 	m->claimed = NULL;
 	m->answered = false;
-	if (chan_usable(&m->chan, e) < 0 || (rc = claim(m, command, args, e)) < 0)
+	if (chan_usable(&m->chan, e) < 0 || (rc = ahead_claim(m, command, args, e)) < 0)
 		return err_at(e, "cannot run '%s'", command);
-	/* A monitor that reads on gives a descriptor to the first command that asks: none may be on its way before this one. */
+	/*
+	 * QEMU with oob reads ahead, and the next getfd or add-fd it runs takes the descriptor: no earlier
+	 * request may be pending.
+	 */
 	while (pass >= 0 && m->first_due <= m->id) {
 		int more = mon_pump(m, &w, e);
 
@@ -271,7 +284,7 @@ static int ask(struct mon *m, const char *command, const char *args, int pass, s
 	while (!m->answered) {
 		rc = mon_pump(m, &w, e);
 		if (m->answered)
-			break; /* what is wrong behind the answer is for the next call */
+			break; /* an error in the lines behind the answer is for the next call */
 		if (rc > 0)
 			continue;
 		m->waiting = false;
@@ -285,7 +298,7 @@ static int ask(struct mon *m, const char *command, const char *args, int pass, s
 int mon_call_text(struct mon *m, const char *command, const char *args, struct deadline d, struct json_span *text,
 		  struct err *e)
 {
-	if (ask(m, command, args, -1, d, e) < 0)
+	if (qmp_exchange(m, command, args, -1, d, e) < 0)
 		return e->code;
 	if (m->answer.m[MSG_ERROR].p)
 		return msg_refused(m->chan.peer, command, m->answer.m[MSG_ERROR], m->class, sizeof m->class, e);
@@ -296,7 +309,7 @@ int mon_call_text(struct mon *m, const char *command, const char *args, struct d
 int mon_call_fd(struct mon *m, const char *command, const char *args, int pass, struct deadline d,
 		struct json_doc **reply, struct err *e)
 {
-	if (ask(m, command, args, pass, d, e) < 0)
+	if (qmp_exchange(m, command, args, pass, d, e) < 0)
 		return e->code;
 	if (m->answer.m[MSG_ERROR].p)
 		return msg_refused(m->chan.peer, command, m->answer.m[MSG_ERROR], m->class, sizeof m->class, e);
@@ -315,7 +328,7 @@ int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct j
 	auto_buf struct buf args = { 0 };
 	const char *command;
 
-	if (msg_user(request, &doc, &command, &args, e) < 0 || ask(m, command, args.p, -1, d, e) < 0)
+	if (msg_user(request, &doc, &command, &args, e) < 0 || qmp_exchange(m, command, args.p, -1, d, e) < 0)
 		return e->code;
 	*text = m->line;
 	if (text->len && text->p[text->len - 1] == '\r')
@@ -326,13 +339,17 @@ int mon_call_raw(struct mon *m, const char *request, struct deadline d, struct j
 }
 
 /*
- * We send no out-of-band commands. But a monitor that takes some reads on while it works, instead of stopping and
- * starting again at every command: 50 us each. One that cannot (a mux) says so.
+ * We send no out-of-band commands. But with oob enabled QEMU keeps reading while it runs a command, instead
+ * of suspending and resuming its monitor for each one: that saves 50 us a command. A mux chardev has no oob
+ * and refuses it.
  */
 #define OUT_OF_BAND "{\"enable\":[\"oob\"]}"
 
-/* Asked before QEMU has greeted, which reads it behind its greeting: one wait instead of two. */
-static int negotiate(struct mon *m, struct deadline d, struct err *e)
+/*
+ * Send qmp_capabilities without waiting for the greeting: QEMU reads it after its greeting, so we wait once,
+ * not twice.
+ */
+static int negotiate_capabilities(struct mon *m, struct deadline d, struct err *e)
 {
 	struct chan_wait w = chan_wait(d);
 	int rc = mon_call(m, "qmp_capabilities", OUT_OF_BAND, d, NULL, e);
@@ -355,12 +372,17 @@ int mon_open(int fd, struct deadline d, struct mon **out, struct err *e)
 	}
 	chan_init(&m->chan, fd, "QEMU");
 	m->last = &m->first;
-	/* Of 18 digits at most, and in a millisecond of its own: never an id that an earlier client has used. */
+	/*
+	 * From the clock, 1 ms (2^20 ns) apart, so that no earlier client has used it; 18 digits at most, for
+	 * read_id().
+	 */
 	m->id = (int64_t)((clock_mono_ns() & 0x7fffffffffffff) & ~0xfffffull);
 	m->first_due = m->id + 1;
-	if (negotiate(m, d, e) < 0)
+	if (negotiate_capabilities(m, d, e) < 0)
 		return e->code;
-	/* One command runs at a time in QEMU, whosever it is: behind that answer come ours alone, and short ids will do. */
+	/*
+	 * QEMU runs one command at a time, so all further answers are to our requests: short ids will do now.
+	 */
 	m->ready = true;
 	m->id = 0;
 	m->first_due = 1;

@@ -1,7 +1,7 @@
-/* Waiting for an event, as long as the connection and the deadline last. */
+/* Waiting for an event, until the deadline passes or the connection breaks. */
 #include "monitor/mon.h"
 
-static int nothing_came(const struct mon *m, const char *const *names, const struct chan_wait *w, struct err *e)
+static int set_event_timeout(const struct mon *m, const char *const *names, const struct chan_wait *w, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
 
@@ -20,10 +20,10 @@ int mon_wait_event(struct mon *m, const char *const *names, struct deadline d, s
 	while (!(ev = mon_find_event(m, names)) && rc > 0)
 		rc = mon_pump(m, &w, e);
 	if (!ev && rc < 0)
-		ev = mon_find_event(m, names); /* it came right before the connection broke */
+		ev = mon_find_event(m, names); /* it may have arrived right before the connection broke */
 	m->wanted = NULL;
 	if (!ev)
-		return rc < 0 ? err_at(e, "cannot wait for %s", names[0]) : nothing_came(m, names, &w, e);
+		return rc < 0 ? err_at(e, "cannot wait for %s", names[0]) : set_event_timeout(m, names, &w, e);
 	if (out)
 		*out = ev;
 	else

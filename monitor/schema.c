@@ -1,4 +1,4 @@
-/* What this QEMU can do: its commands, and their arguments. */
+/* What this QEMU supports: its commands, and their arguments. */
 #include <string.h>
 
 #include "lib/own.h"
@@ -40,7 +40,7 @@ int mon_has_command(struct mon *m, const char *name, struct deadline d, struct e
 	return 0;
 }
 
-/* The schema's entry called @name: 1 and *@doc; 0 if there is none. Only that entry becomes values. */
+/* Find and parse the schema's entry @name. 1: *@doc has it; 0: none. Only that entry is parsed into values. */
 static int find_entry(struct json_span schema, const char *name, struct json_doc **doc, struct err *e)
 {
 	struct json_iter it = json_iter(schema.p, schema.len);

@@ -1,4 +1,4 @@
-/* monitor/: the guest agent, a guest that lies, and the watchdog that thaws for the dead. */
+/* monitor/: the guest agent, agents that misbehave, and the watchdog child that thaws for a dead parent. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -42,7 +42,7 @@ static void says(const struct err *e, int rc, int code, const char *text)
 		fail_msg("got %d '%s', want %d '%s'", rc, e->msg, code, text);
 }
 
-static void commands(void **state)
+static void agent_commands(void **state)
 {
 	char version[AGENT_VERSION_MAX];
 	struct err e = { 0 };
@@ -95,8 +95,8 @@ static void commands(void **state)
 	closed(&p, a);
 }
 
-/* What an earlier client left in the pipe, whole or torn, is swept aside. */
-static void stale_bytes(void **state)
+/* Data that an earlier client left in the channel, whole or torn, is skipped. */
+static void agent_stale_bytes_skipped(void **state)
 {
 	static const char *const junk[] = {
 		"{\"return\": {}}\n", "{\"return\": [1, 2", "\n\n", "\"\\", "{\"return\": 7}\n\xff{\"return\": 1}\n",
@@ -116,12 +116,12 @@ static void stale_bytes(void **state)
 	}
 }
 
-/* Asked to synchronize, it first gives an answer that nobody waits for any more. */
+/* Sends a stale answer before the answer to the sync. */
 #define SYNCS_BEHIND(late) { PEER_EXPECT_FF, "guest-sync-delimited", 0 }, { PEER_RAW, late "\n", 0 }, \
 	{ PEER_SEND, "\xff{\"return\": $ID}", 0 }
 
-/* A late answer is never taken for the next command's. */
-static void late_answer(void **state)
+/* The late answer to a command that timed out is not taken for the next one's. */
+static void agent_late_answer_skipped(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -138,8 +138,8 @@ static void late_answer(void **state)
 
 #define STRAY "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error, stray\"}}\n"
 
-/* The agent starts late and, at last, answers all that was asked: each sentinel with an error, each sync with its id. */
-static void asked_twice(void **state)
+/* The agent starts late and answers every sync that was sent: each sentinel with an error, each sync with its id. */
+static void agent_answers_every_sync(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -153,7 +153,7 @@ static void asked_twice(void **state)
 	closed(&p, a);
 }
 
-static void misbehaves(void **state)
+static void agent_misbehaves(void **state)
 {
 	static const struct {
 		struct peer_step steps[5];
@@ -166,9 +166,9 @@ static void misbehaves(void **state)
 		{ { { PEER_EXPECT_FF, "sync", 0 }, { PEER_SEND, "\xff{\"return\": 3}", 0 }, { PEER_HANG, NULL, 0 } }, -ETIMEDOUT, "did not answer" },
 		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_CLOSE, NULL, 0 } }, -ECONNRESET,
 		  "cannot run 'guest-ping': the guest agent closed the connection" },
-		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "broken", 0 } }, -EPROTO, "the guest agent sent what is no answer" },
-		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "{\"event\": \"x\"}", 0 } }, -EPROTO, "no answer" },
-		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "\xff{\"return\": 1}", 0 } }, -EPROTO, "no answer" },
+		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "broken", 0 } }, -EPROTO, "the guest agent sent a line that is not an answer" },
+		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "{\"event\": \"x\"}", 0 } }, -EPROTO, "not an answer" },
+		{ { PEER_SYNCS, { PEER_EXPECT, "ping", 0 }, { PEER_SEND, "\xff{\"return\": 1}", 0 } }, -EPROTO, "not an answer" },
 	};
 
 	(void)state;
@@ -193,8 +193,8 @@ static void misbehaves(void **state)
 	}
 }
 
-/* The freeze does not come back in time: the guest is thawed before the error is. */
-static void freeze_times_out(void **state)
+/* The freeze times out: the guest is thawed before agent_freeze() returns the error. */
+static void agent_freeze_timeout_thaws(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -213,11 +213,11 @@ static void freeze_times_out(void **state)
 
 	a = opened(&p, (struct peer_step[]){ PEER_SYNCS, PEER_ASKED("guest-fsfreeze-freeze", "{\"return\": \"two\"}"),
 		PEER_ASKED("guest-fsfreeze-thaw", "{\"return\": 2}"), { 0 } });
-	says(&e, agent_freeze(a, SOON, 60000, &n, &e), -EPROTO, "no number");
+	says(&e, agent_freeze(a, SOON, 60000, &n, &e), -EPROTO, "not a number");
 	closed(&p, a);
 }
 
-static void shuts_down(void **state)
+static void agent_shutdown_results(void **state)
 {
 	static const struct {
 		struct peer_step then;
@@ -244,7 +244,7 @@ static void shuts_down(void **state)
 
 /* ---- the watchdog ---- */
 
-/* Run it on a peer over the given connection, the parent having said @byte, or gone (0), or silent (-1). */
+/* Run the watchdog. @byte: what the parent writes; 0: the parent is dead; -1: it is alive and silent. */
 static int watch(struct agent_watch w, int byte, struct err *e)
 {
 	int fds[2], rc;
@@ -282,7 +282,7 @@ static void watchdog_parent_dead(void **state)
 	struct err e = { 0 };
 
 	(void)state;
-	/* Killed in the middle of a request, over the inherited connection. */
+	/* The parent was killed in the middle of a request; the child uses the inherited connection. */
 	peer_start(&p, (struct peer_step[]){ { PEER_RAW, "{\"return\": 1}\n", 0 }, THAWS, { 0 } });
 	assert_int_equal(watch((struct agent_watch){ .agent_fd = p.fd, .frozen_until = SOON, .try_ms = 60000 }, 0, &e), 0);
 	peer_end(&p);
@@ -301,7 +301,7 @@ static void watchdog_parent_hangs(void **state)
 	peer_end(&p);
 }
 
-/* Without a connection of its own it connects by path; a first refusal or silence does not stop it. */
+/* Without a usable inherited connection it connects by path, and retries after a refusal or silence. */
 static void watchdog_by_path(void **state)
 {
 	char dir[PEER_DIR_MAX], path[PEER_DIR_MAX + 4];
@@ -319,7 +319,7 @@ static void watchdog_by_path(void **state)
 	peer_end(&p);
 	peer_end(&dead);
 
-	/* Nobody there: it gives up in time and says why. */
+	/* Nobody listens: it gives up in time and reports why. */
 	says(&e, watch((struct agent_watch){ .agent_fd = -1, .path = path, .frozen_until = SOON, .try_ms = SHORT }, 0, &e),
 	     -ECONNREFUSED, "cannot connect to");
 	says(&e, watch((struct agent_watch){ .agent_fd = -1, .frozen_until = SOON, .try_ms = SHORT }, 0, &e), -ENOTCONN, "cannot thaw");
@@ -327,7 +327,7 @@ static void watchdog_by_path(void **state)
 	rmdir(dir);
 }
 
-/* The real thing: a process freezes, is killed, and its child thaws over the connection both have. */
+/* With real processes: one freezes and is killed, and its child thaws over their shared connection. */
 static void watchdog_after_kill(void **state)
 {
 	struct err e = { 0 };
@@ -365,10 +365,10 @@ static void watchdog_after_kill(void **state)
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	close(ready[0]);
-	peer_end(&p); /* it was thawed, or the script is not over */
+	peer_end(&p); /* fails unless the guest was thawed: the script ends with that */
 }
 
-static void no_memory(void **state)
+static void agent_out_of_memory(void **state)
 {
 	static const struct peer_step steps[] = { PEER_SYNCS, PEER_ASKED("guest-fsfreeze-status", "{\"return\": \"thawed\"}"), { 0 } };
 	bool hit = true;
@@ -389,9 +389,9 @@ static void no_memory(void **state)
 			rc = agent_frozen(a, SOON, &frozen, &e);
 		hit = alloc_normal();
 		if (hit)
-			assert_true(rc == -ENOMEM || rc == -ETIMEDOUT); /* a sync answer that could not be read is none */
+			assert_true(rc == -ENOMEM || rc == -ETIMEDOUT); /* a sync answer that could not be parsed is skipped */
 		else if (rc == -ETIMEDOUT && late++ < 20)
-			hit = true, at--; /* the machine was busy: once more */
+			hit = true, at--; /* the machine was busy: try again */
 		else
 			assert_int_equal(rc, 0);
 		agent_close(a);
@@ -402,19 +402,19 @@ static void no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(commands),
-		cmocka_unit_test(stale_bytes),
-		cmocka_unit_test(late_answer),
-		cmocka_unit_test(asked_twice),
-		cmocka_unit_test(misbehaves),
-		cmocka_unit_test(freeze_times_out),
-		cmocka_unit_test(shuts_down),
+		cmocka_unit_test(agent_commands),
+		cmocka_unit_test(agent_stale_bytes_skipped),
+		cmocka_unit_test(agent_late_answer_skipped),
+		cmocka_unit_test(agent_answers_every_sync),
+		cmocka_unit_test(agent_misbehaves),
+		cmocka_unit_test(agent_freeze_timeout_thaws),
+		cmocka_unit_test(agent_shutdown_results),
 		cmocka_unit_test(watchdog_parent_fine),
 		cmocka_unit_test(watchdog_parent_dead),
 		cmocka_unit_test(watchdog_parent_hangs),
 		cmocka_unit_test(watchdog_by_path),
 		cmocka_unit_test(watchdog_after_kill),
-		cmocka_unit_test(no_memory),
+		cmocka_unit_test(agent_out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

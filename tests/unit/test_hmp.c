@@ -1,4 +1,4 @@
-/* monitor/hmp.c: prose that means failure. The texts are QEMU 7.2's and 10.0's. */
+/* monitor/hmp.c: which HMP output means failure. The texts are from QEMU 7.2 and 10.0. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static struct mon *opened(struct peer *p, const struct peer_step *steps)
 	return m;
 }
 
-static void verdicts(void **state)
+static void hmp_output_is_error(void **state)
 {
 	static const struct {
 		const char *answer, *error; /* NULL: success */
@@ -65,8 +65,8 @@ static void verdicts(void **state)
 	}
 }
 
-/* A command whose text is its answer: only what begins as an error is one. */
-static void refusals(void **state)
+/* A command that prints text on success: only output that begins with "Error: " is an error. */
+static void hmp_text_refused(void **state)
 {
 	struct err e = { 0 };
 
@@ -77,7 +77,7 @@ static void refusals(void **state)
 	assert_string_equal(e.msg, "QEMU refused 'device_add x': 'x' is not a valid device model name");
 }
 
-static void text(void **state)
+static void hmp_text_returned(void **state)
 {
 	auto_buf struct buf b = { 0 };
 	struct err e = { 0 };
@@ -93,13 +93,13 @@ static void text(void **state)
 	assert_int_equal(mon_hmp_text(m, "info status", SOON, &b, &e), 0);
 	assert_string_equal(buf_str(&b), "a\r\nb\r\n");
 	assert_int_equal(mon_hmp(m, "savevm", SOON, &e), -EPROTO);
-	assert_string_equal(e.msg, "QEMU answered 'savevm' with no text");
+	assert_string_equal(e.msg, "QEMU's answer to 'savevm' is not text");
 	assert_int_equal(mon_hmp(m, "savevm", SOON, &e), -EREMOTEIO);
 	mon_close(m);
 	peer_end(&p);
 }
 
-static void memory(void **state)
+static void hmp_guest_memory_address(void **state)
 {
 	static const struct {
 		const char *answer;
@@ -136,7 +136,7 @@ static bool is_ours(const char *name)
 	return !strcmp(name, "ram0") || str_ends(name, ".rom");
 }
 
-static void blocks(void **state)
+static void hmp_first_foreign_ram_block(void **state)
 {
 #define HEAD "  Block Name    PSize              Offset\\r\\n"
 	static const struct {
@@ -165,7 +165,7 @@ static void blocks(void **state)
 	}
 }
 
-static void quote(void **state)
+static void hmp_argument_quoted(void **state)
 {
 	auto_buf struct buf b = { 0 };
 
@@ -176,8 +176,8 @@ static void quote(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(verdicts), cmocka_unit_test(text), cmocka_unit_test(quote), cmocka_unit_test(memory),
-		cmocka_unit_test(blocks), cmocka_unit_test(refusals) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(hmp_output_is_error), cmocka_unit_test(hmp_text_returned), cmocka_unit_test(hmp_argument_quoted), cmocka_unit_test(hmp_guest_memory_address),
+		cmocka_unit_test(hmp_first_foreign_ram_block), cmocka_unit_test(hmp_text_refused) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,30 +37,30 @@ static struct mon *opened(struct peer *p, const struct peer_step *steps)
 	return m;
 }
 
-/* Whole runs: what the peer does after the start, and how it must end. */
-static void runs(void **state)
+/* mon_job_run(): what the peer does after the start, and the result. */
+static void job_run_results(void **state)
 {
 	static const struct {
 		struct peer_step steps[24];
 		int code;
 		const char *text;
 	} t[] = {
-		/* as measured: most events come before the answer */
+		/* as measured on QEMU: most events arrive before the answer */
 		{ { STARTS, STATUS("created"), STATUS("running"), STATUS("waiting"), STATUS("pending"), STATUS("concluded"), OK,
 		    JOB("concluded", ""), DISMISS },
 		  0, "" },
-		/* or after it */
+		/* all events after the answer */
 		{ { STARTS, STATUS("created"), STATUS("running"), OK, { PEER_SLEEP, NULL, 20 }, STATUS("waiting"), STATUS("pending"),
 		    STATUS("concluded"), JOB("concluded", ""), DISMISS },
 		  0, "" },
-		/* failure stands in query-jobs alone */
+		/* only query-jobs has the error */
 		{ { STARTS, STATUS("created"), STATUS("running"), OK, STATUS("aborting"), STATUS("concluded"),
 		    JOB("concluded", ", \"error\": \"Snapshot 's1' already exists in one or more devices\""), DISMISS },
 		  -EREMOTEIO, "QEMU's job 'snapshot-save' failed: Snapshot 's1' already exists in one or more devices" },
 		/* refused at once: nothing to dismiss */
 		{ { STARTS, { PEER_SEND, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Job ID 'j1' already in use\"}, \"id\": $ID}", 0 } },
 		  -EREMOTEIO, "QEMU refused 'snapshot-save': Job ID 'j1' already in use" },
-		/* dismissed itself after success, and after failure */
+		/* a job that dismisses itself: after success, and after failure */
 		{ { STARTS, STATUS("created"), STATUS("running"), OK, STATUS("pending"), BURST("concluded", "null") }, 0, "" },
 		{ { STARTS, STATUS("created"), STATUS("running"), OK, STATUS("pending"), STATUS("concluded"), JOBS(""), STATUS("null") },
 		  0, "" },
@@ -70,14 +70,14 @@ static void runs(void **state)
 		  -EREMOTEIO, "vanished without a result" },
 		{ { STARTS, STATUS("created"), STATUS("pending"), OK, STATUS("aborting"), STATUS("concluded"), JOBS("") },
 		  -EREMOTEIO, "vanished without a result" },
-		/* the dismissal fails: what the job did is done */
+		/* job-dismiss fails: the job's work is done all the same */
 		{ { STARTS, STATUS("created"), STATUS("pending"), STATUS("concluded"), OK, JOB("concluded", ""),
 		    PEER_ASKED("job-dismiss", "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Job not found\"}, \"id\": $ID}") },
 		  0, "" },
-		/* QEMU dies on the way */
+		/* QEMU dies meanwhile */
 		{ { STARTS, STATUS("created"), OK, { PEER_CLOSE, NULL, 0 } }, -ECONNRESET, "cannot follow job 'j1': QEMU closed" },
 		{ { STARTS, STATUS("created"), STATUS("concluded"), OK, { PEER_EXPECT, "query-jobs", 0 }, { PEER_CLOSE, NULL, 0 } },
-		  -ECONNRESET, "cannot learn how job 'j1' ended" },
+		  -ECONNRESET, "cannot read the result of job 'j1'" },
 	};
 
 	(void)state;
@@ -99,8 +99,8 @@ static void runs(void **state)
 	}
 }
 
-/* QEMU's main loop is busy while it saves: the answer and all events come late, in one burst. */
-static void late_answer(void **state)
+/* QEMU's main loop is blocked while it saves: the answer and all events arrive late, in one burst. */
+static void job_answer_and_events_late(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -121,7 +121,7 @@ static void count_progress(void *ctx, uint64_t current, uint64_t total)
 	++*(int *)ctx;
 }
 
-static void progress(void **state)
+static void job_progress_reported(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -136,8 +136,8 @@ static void progress(void **state)
 	peer_end(&p);
 }
 
-/* One that could not be started is not tracked: events under its id are somebody else's. */
-static void not_started(void **state)
+/* A job that could not be started is not tracked: events with its id are another client's. */
+static void job_not_started_not_tracked(void **state)
 {
 	struct mon_event *ev;
 	struct err e = { 0 };
@@ -156,8 +156,8 @@ static void not_started(void **state)
 	peer_end(&p);
 }
 
-/* Events that come right behind query-jobs' answer are newer than what it says. */
-static void stale_answer(void **state)
+/* An event that arrives right behind query-jobs' answer is newer than the answer. */
+static void job_event_newer_than_query_jobs(void **state)
 {
 	struct err e = { 0 };
 	struct mon_job j;
@@ -176,7 +176,7 @@ static void stale_answer(void **state)
 	peer_end(&p);
 }
 
-static void timeout(void **state)
+static void job_wait_times_out(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -191,8 +191,8 @@ static void timeout(void **state)
 	peer_end(&p);
 }
 
-/* Even when the events drown in a flood, or are lost for good, the job's end is seen. */
-static void events_lost(void **state)
+/* The job's end is seen even if its events are lost. */
+static void job_end_seen_without_events(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -211,8 +211,8 @@ static void events_lost(void **state)
 	peer_end(&p);
 }
 
-/* A mirror-like job by hand: ready, complete, pending, finalize. Another job's events stay in the queue. */
-static void by_hand(void **state)
+/* A job like a mirror, step by step: ready, complete, pending, finalize. Another job's events stay queued. */
+static void job_ready_complete_finalize(void **state)
 {
 	struct mon_event *ev;
 	struct mon_job j;
@@ -242,8 +242,8 @@ static void by_hand(void **state)
 	peer_end(&p);
 }
 
-/* The wait for "ready" ends when the job has failed before. */
-static void never_ready(void **state)
+/* The wait for "ready" ends when the job fails first. */
+static void job_fails_before_ready(void **state)
 {
 	struct mon_job j;
 	struct err e = { 0 };
@@ -261,8 +261,8 @@ static void never_ready(void **state)
 	peer_end(&p);
 }
 
-/* Several at once, each with its own events. */
-static void two_jobs(void **state)
+/* Two jobs at once: each gets its own events. */
+static void jobs_tracked_side_by_side(void **state)
 {
 	struct mon_job a, b;
 	struct err e = { 0 };
@@ -284,8 +284,8 @@ static void two_jobs(void **state)
 	peer_end(&p);
 }
 
-/* One that a killed command left behind. */
-static void found_again(void **state)
+/* mon_job_find() finds a job that a killed command left behind. */
+static void job_left_behind_found(void **state)
 {
 	struct mon_job j;
 	struct err e = { 0 };
@@ -310,10 +310,10 @@ static void found_again(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runs),	       cmocka_unit_test(late_answer), cmocka_unit_test(progress),
-		cmocka_unit_test(timeout),     cmocka_unit_test(events_lost), cmocka_unit_test(by_hand),
-		cmocka_unit_test(never_ready), cmocka_unit_test(two_jobs),    cmocka_unit_test(found_again),
-		cmocka_unit_test(stale_answer), cmocka_unit_test(not_started),
+		cmocka_unit_test(job_run_results),	       cmocka_unit_test(job_answer_and_events_late), cmocka_unit_test(job_progress_reported),
+		cmocka_unit_test(job_wait_times_out),     cmocka_unit_test(job_end_seen_without_events), cmocka_unit_test(job_ready_complete_finalize),
+		cmocka_unit_test(job_fails_before_ready), cmocka_unit_test(jobs_tracked_side_by_side),    cmocka_unit_test(job_left_behind_found),
+		cmocka_unit_test(job_event_newer_than_query_jobs), cmocka_unit_test(job_not_started_not_tracked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

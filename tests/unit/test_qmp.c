@@ -1,4 +1,4 @@
-/* monitor/: QMP against a peer that behaves, and against every way it can misbehave. */
+/* monitor/: QMP against a peer that follows the protocol, and against peers that break it. */
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -15,8 +15,8 @@
 #include "tests/harness/allocfail.h"
 #include "tests/harness/peer.h"
 
-#define SOON  deadline_in(60000) /* for what must come; never waited for in full */
-#define SHORT 40		/* ms, for what must not */
+#define SOON  deadline_in(60000) /* for answers that must arrive: never reached */
+#define SHORT 40		/* ms, for answers that must not arrive */
 
 static struct mon *opened(struct peer *p, const struct peer_step *steps)
 {
@@ -43,7 +43,7 @@ static void says(const struct err *e, int rc, int code, const char *text)
 
 /* ---- opening ---- */
 
-static void greets(void **state)
+static void greeting_gives_version(void **state)
 {
 	struct peer p;
 	struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS, { 0 } });
@@ -57,8 +57,8 @@ static void greets(void **state)
 	closed(&p, m);
 }
 
-/* Our first words lie there when QEMU greets. What it cannot do is left out. */
-static void does_not_wait_for_the_greeting(void **state)
+/* qmp_capabilities is sent before the greeting arrives. If QEMU refuses oob, it is sent again without. */
+static void capabilities_sent_before_greeting(void **state)
 {
 	struct peer p;
 
@@ -71,7 +71,7 @@ static void does_not_wait_for_the_greeting(void **state)
 		{ PEER_SEND, "{\"return\": {}, \"id\": $ID}", 0 }, { 0 } }));
 }
 
-static void refuses_to_open(void **state)
+static void open_refuses_bad_peers(void **state)
 {
 	static const struct {
 		struct peer_step steps[6];
@@ -81,9 +81,9 @@ static void refuses_to_open(void **state)
 		{ { { PEER_HANG, NULL, 0 } }, -ETIMEDOUT, "no greeting from QEMU's monitor within" },
 		{ { { PEER_CLOSE, NULL, 0 } }, -ECONNRESET, "QEMU closed the connection" },
 		{ { { PEER_SEND, "hello", 0 } }, -EPROTO, "QEMU sent a broken message: cannot read JSON: byte 0" },
-		{ { { PEER_SEND, "[]", 0 } }, -EPROTO, "no object" },
-		{ { { PEER_SEND, "{\"return\": {}}", 0 } }, -EPROTO, "did not greet" },
-		{ { { PEER_SEND, "{\"QMP\": {}}", 0 } }, -EPROTO, "names no version" },
+		{ { { PEER_SEND, "[]", 0 } }, -EPROTO, "not an object" },
+		{ { { PEER_SEND, "{\"return\": {}}", 0 } }, -EPROTO, "sent no greeting first" },
+		{ { { PEER_SEND, "{\"QMP\": {}}", 0 } }, -EPROTO, "greeting has no version" },
 		{ { { PEER_SEND, "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7]}}}", 0 } }, -EPROTO, "broken" },
 		{ { { PEER_SEND, PEER_GREETING, 0 }, { PEER_SEND, PEER_GREETING, 0 } }, -EPROTO, "greeted twice" },
 		{ { { PEER_SEND, PEER_GREETING, 0 }, { PEER_HANG, NULL, 0 } }, -ETIMEDOUT, "cannot run 'qmp_capabilities'" },
@@ -100,7 +100,7 @@ static void refuses_to_open(void **state)
 		int rc;
 
 		peer_start(&p, t[i].steps);
-		/* What must arrive before the wait gets more time for it than what must not arrive at all. */
+		/* Where the greeting must arrive before the timeout, the timeout is longer. */
 		ms = t[i].code != -ETIMEDOUT ? 60000 : t[i].steps[0].op == PEER_HANG ? SHORT : 1500;
 		rc = mon_open(p.fd, deadline_in(ms), &m, &e);
 		says(&e, rc, t[i].code, t[i].text);
@@ -110,8 +110,8 @@ static void refuses_to_open(void **state)
 	}
 }
 
-/* QEMU delivers an answer to whoever is connected when it is ready: ours is told from an earlier client's. */
-static void earlier_clients_answer(void **state)
+/* QEMU sends an answer to the client that is connected when it is ready: ours differ from an earlier client's by their ids. */
+static void earlier_clients_answers_skipped(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -132,7 +132,7 @@ static void earlier_clients_answer(void **state)
 
 /* ---- calling ---- */
 
-static void calls(void **state)
+static void call_returns_answer(void **state)
 {
 	auto_json struct json_doc *doc = NULL;
 	struct err e = { 0 };
@@ -154,7 +154,7 @@ static void calls(void **state)
 	closed(&p, m);
 }
 
-static void refusal(void **state)
+static void call_reports_refusal(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -179,8 +179,8 @@ static void refusal(void **state)
 	closed(&p, m);
 }
 
-/* Each breaks the connection: the call fails with its own words, and so does every later one, at once. */
-static void breaks(void **state)
+/* Each message breaks the connection: the call fails with the given error, and so does every later call, at once. */
+static void protocol_breach_breaks_connection(void **state)
 {
 	static const struct {
 		struct peer_step step;
@@ -196,12 +196,12 @@ static void breaks(void **state)
 		{ { PEER_SEND, "{\"return\": {}, \"id\": $ID", 0 }, -EPROTO, "ends too early" },
 		{ { PEER_SEND, "{\"return\": {} \"id\": $ID}", 0 }, -EPROTO, "',' is missing" },
 		{ { PEER_SEND, "{\"return\": {}, \"id\": $ID}}", 0 }, -EPROTO, "something follows" },
-		{ { PEER_SEND, "{\"return\": {}, \"return\": {}, \"id\": $ID}", 0 }, -EPROTO, "stands twice" },
-		{ { PEER_SEND, "{\"return\": {}, \"error\": {}, \"id\": $ID}", 0 }, -EPROTO, "neither answer nor event" },
-		{ { PEER_SEND, "{\"id\": $ID}", 0 }, -EPROTO, "neither answer nor event" },
+		{ { PEER_SEND, "{\"return\": {}, \"return\": {}, \"id\": $ID}", 0 }, -EPROTO, "duplicate member 'return'" },
+		{ { PEER_SEND, "{\"return\": {}, \"error\": {}, \"id\": $ID}", 0 }, -EPROTO, "neither an answer nor an event" },
+		{ { PEER_SEND, "{\"id\": $ID}", 0 }, -EPROTO, "neither an answer nor an event" },
 		{ { PEER_SEND, "", 0 }, -EPROTO, "broken message" },
 		{ { PEER_SEND, "42", 0 }, -EPROTO, "broken message" },
-		{ { PEER_SEND, "[]", 0 }, -EPROTO, "no object" },
+		{ { PEER_SEND, "[]", 0 }, -EPROTO, "not an object" },
 		{ { PEER_SEND, PEER_GREETING, 0 }, -EPROTO, "greeted twice" },
 		{ { PEER_SEND, "{\"event\": 7}", 0 }, -EPROTO, "broken event" },
 		{ { PEER_SEND, "{\"event\": \"STOP\", \"data\": {\"a\": 01}}", 0 }, -EPROTO, "broken event" },
@@ -222,8 +222,8 @@ static void breaks(void **state)
 	}
 }
 
-/* Asked ahead: each request is seen once, in whatever order the answers are wanted, and a refusal is its own call's. */
-static void asks_ahead(void **state)
+/* Each pipelined request is sent once, its answers can be claimed in any order, and an error fails only its own call. */
+static void pipelined_requests_sent_once(void **state)
 {
 	auto_json struct json_doc *a = NULL, *b = NULL;
 	struct err e = { 0 };
@@ -248,13 +248,13 @@ static void asks_ahead(void **state)
 	assert_int_equal(mon_call(m, "a", "{\"n\": 1}", SOON, &b, &e), 0);
 	assert_int_equal(json_int(json_root(b), 0), 1);
 	json_free(b);
-	assert_int_equal(mon_call(m, "a", "{\"n\": 1}", SOON, &b, &e), 0); /* an answer serves one call */
+	assert_int_equal(mon_call(m, "a", "{\"n\": 1}", SOON, &b, &e), 0); /* an answer is claimed once */
 	assert_int_equal(json_int(json_root(b), 0), 4);
 	closed(&p, m);
 }
 
-/* What was asked ahead of a command that changes things says nothing about afterwards. */
-static void forgets_what_it_asked(void **state)
+/* A call that was not pipelined discards the pipelined answers: it may have changed what they say. */
+static void pipelined_answers_discarded_by_call(void **state)
 {
 	auto_json struct json_doc *doc = NULL;
 	struct err e = { 0 };
@@ -274,8 +274,8 @@ static void forgets_what_it_asked(void **state)
 	closed(&p, m);
 }
 
-/* A command that was sent ahead of a failure is sent again by the next try: its old answer is nobody's. */
-static void forgets_on_demand(void **state)
+/* After mon_ahead_forget() a pipelined command is sent again, and its old answer is skipped. */
+static void pipelined_answers_discarded_on_demand(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -293,8 +293,8 @@ static void forgets_on_demand(void **state)
 	closed(&p, m);
 }
 
-/* No blanks between tokens on the wire, and every one within a text. */
-static void says_it_short(void **state)
+/* Blanks between tokens are removed, blanks within strings are kept. */
+static void requests_have_no_blanks(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -308,7 +308,7 @@ static void says_it_short(void **state)
 	closed(&p, m);
 }
 
-static void answers_twice(void **state)
+static void duplicate_answer_breaks_connection(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -321,8 +321,8 @@ static void answers_twice(void **state)
 	closed(&p, m);
 }
 
-/* A value that is broken inside is that answer's trouble alone. */
-static void broken_inside(void **state)
+/* A broken value fails its own call, not the connection. */
+static void broken_value_fails_its_call_only(void **state)
 {
 	auto_json struct json_doc *doc = NULL;
 	struct err e = { 0 };
@@ -338,7 +338,7 @@ static void broken_inside(void **state)
 	closed(&p, m);
 }
 
-static void hangs(void **state)
+static void silent_peer_times_out(void **state)
 {
 	uint64_t from = clock_mono_ms(), took;
 	struct err e = { 0 };
@@ -353,8 +353,8 @@ static void hangs(void **state)
 	closed(&p, m);
 }
 
-/* The answer to a request that timed out comes late: it is not taken for the next one's. */
-static void late_answer(void **state)
+/* The late answer to a request that timed out is not taken for the next one's. */
+static void late_qmp_answer_skipped(void **state)
 {
 	auto_json struct json_doc *doc = NULL;
 	struct err e = { 0 };
@@ -376,8 +376,8 @@ static void late_answer(void **state)
 	closed(&p, m);
 }
 
-/* One byte at a time for ever never completes a line, and never extends the deadline. */
-static void trickle(void **state)
+/* Single bytes without a newline never extend the deadline. */
+static void trickle_never_extends_deadline(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -389,7 +389,7 @@ static void trickle(void **state)
 	closed(&p, m);
 }
 
-static void big_answer(void **state)
+static void answer_of_many_megabytes(void **state)
 {
 	auto_json struct json_doc *doc = NULL;
 	struct err e = { 0 };
@@ -407,8 +407,8 @@ static void big_answer(void **state)
 	closed(&p, m);
 }
 
-/* By a few bytes: the end of the message is no way out, however much of it comes at once. */
-static void too_big_answer(void **state)
+/* A few bytes over the limit: refused even if the end of the message arrives in the same read. */
+static void answer_over_limit_refused(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -419,8 +419,8 @@ static void too_big_answer(void **state)
 	closed(&p, m);
 }
 
-/* A peer that takes nothing: the request times out, and a half-sent one leaves nothing to go on with. */
-static void takes_nothing(void **state)
+/* A peer that reads nothing: the request times out, and a partly sent one breaks the connection. */
+static void send_times_out(void **state)
 {
 	auto_buf struct buf args = { 0 };
 	uint64_t from;
@@ -440,7 +440,7 @@ static void takes_nothing(void **state)
 	closed(&p, m);
 }
 
-static void passes_descriptor(void **state)
+static void descriptor_passed(void **state)
 {
 	int fds[2];
 	struct err e = { 0 };
@@ -451,19 +451,19 @@ static void passes_descriptor(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(fds), 0);
-	/* None, so that nothing is sent, and no answer due that the next one would wait for. */
+	/* An invalid descriptor: nothing is sent, so the next call has no answer to wait for. */
 	says(&e, mon_call_fd(m, "getfd", "{\"fdname\": \"f\"}", 9999, SOON, NULL, &e), -EBADF, "cannot send to QEMU");
 	assert_int_equal(mon_call_fd(m, "getfd", "{\"fdname\": \"f\"}", fds[1], SOON, NULL, &e), 0);
 	close(fds[1]);
 	assert_int_equal(read(fds[0], &c, 1), 1);
 	assert_int_equal(c, 'x');
-	assert_int_equal(read(fds[0], &c, 1), 0); /* the peer has closed its copy, and nobody else has one */
+	assert_int_equal(read(fds[0], &c, 1), 0); /* end of file: the peer has closed its copy, the last one */
 	close(fds[0]);
 	closed(&p, m);
 }
 
-/* A monitor that reads on would give it to the command before: it is not sent while an answer is due. */
-static void holds_descriptor_back(void **state)
+/* QEMU with oob might give the descriptor to an earlier command: it is not sent while an answer is due. */
+static void descriptor_held_back_while_answer_due(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -483,7 +483,7 @@ static void holds_descriptor_back(void **state)
 	closed(&p, m);
 }
 
-static void raw(void **state)
+static void raw_request_and_answer(void **state)
 {
 	static const char *const wrong[] = { "", "{", "[]", "{}", "{\"execute\": 1}", "{\"execute\": \"x\", \"arguments\": []}",
 					     "{\"execute\": \"x\", \"nix\": 1}", "{\"execute\": \"x\"} {}" };
@@ -503,7 +503,7 @@ static void raw(void **state)
 	closed(&p, m);
 }
 
-static void capabilities(void **state)
+static void schema_queries(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -533,7 +533,7 @@ static void capabilities(void **state)
 #define EVENT(name, data) \
 	"{\"timestamp\": {\"seconds\": 1795186150, \"microseconds\": 855288}, \"event\": \"" name "\", \"data\": " data "}"
 
-static void events(void **state)
+static void events_queued_in_order(void **state)
 {
 	struct mon_event *ev;
 	struct err e = { 0 };
@@ -567,8 +567,8 @@ static void events(void **state)
 	closed(&p, m);
 }
 
-/* What arrived in the same packet as an answer is taken in with it: a poll() on the descriptor misses nothing. */
-static void nothing_left_behind(void **state)
+/* Lines in the same packet as an answer are processed with it, so a poll() on the descriptor misses none. */
+static void packet_read_whole(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -585,7 +585,7 @@ static void nothing_left_behind(void **state)
 	closed(&p, m);
 }
 
-static void process(void **state)
+static void process_does_not_wait(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -605,13 +605,13 @@ static void process(void **state)
 	while ((rc = mon_process(m, &e)) == 0)
 		poll(&pf, 1, 60000);
 	says(&e, rc, -ECONNRESET, "QEMU closed");
-	assert_non_null(ev = mon_next_event(m)); /* what came before the end is still there */
+	assert_non_null(ev = mon_next_event(m)); /* events from before the end are kept */
 	mon_event_free(ev);
 	closed(&p, m);
 }
 
-/* A flood loses the oldest that nobody named, and never what is watched. */
-static void flood(void **state)
+/* A flood drops the oldest events that are not watched, and never a watched one. */
+static void flood_drops_unwatched_events(void **state)
 {
 	struct err e = { 0 };
 	struct mon_event *ev;
@@ -637,8 +637,8 @@ static void flood(void **state)
 	closed(&p, m);
 }
 
-/* An endless flood does not extend a deadline, and the event waited for comes through it. */
-static void flood_while_waiting(void **state)
+/* An endless flood does not extend a deadline, and the awaited event is found in it. */
+static void flood_never_extends_deadline(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -652,8 +652,8 @@ static void flood_while_waiting(void **state)
 	closed(&p, m);
 }
 
-/* Once a deadline has passed there is one more read, and the rest of what lies there is left for later. */
-static void flood_after_deadline(void **state)
+/* After the deadline there is one more read, and the rest stays in the socket. */
+static void flood_read_once_after_deadline(void **state)
 {
 	const int all = 600 * (int)strlen(EVENT("NOISE", "{}") "\r\n");
 	struct err e = { 0 };
@@ -674,7 +674,7 @@ static void flood_after_deadline(void **state)
 	closed(&p, m);
 }
 
-static void flood_of_watched(void **state)
+static void flood_of_watched_events_fails(void **state)
 {
 	struct err e = { 0 };
 	struct peer p;
@@ -684,13 +684,13 @@ static void flood_of_watched(void **state)
 
 	(void)state;
 	mon_watch(m, MON_EVENTS("KEEP"));
-	says(&e, mon_call(m, "x", NULL, SOON, NULL, &e), -EFBIG, "events that nobody took");
+	says(&e, mon_call(m, "x", NULL, SOON, NULL, &e), -EFBIG, "events before they were read");
 	closed(&p, m);
 }
 
 /* ---- sockets and memory ---- */
 
-static void connects(void **state)
+static void connect_to_any_path(void **state)
 {
 	char dir[PEER_DIR_MAX], path[300], longer[300];
 	struct peer p;
@@ -708,7 +708,7 @@ static void connects(void **state)
 	assert_true(fcntl(mon_fd(m), F_GETFD) & FD_CLOEXEC);
 	mon_close(m);
 
-	/* A folder whose name alone is longer than a socket address. */
+	/* A directory whose name alone is longer than a socket address. */
 	snprintf(longer, sizeof longer, "%s/%0150d", dir, 1);
 	assert_int_equal(symlink(".", longer), 0);
 	strcat(longer, "/s");
@@ -724,8 +724,8 @@ static void connects(void **state)
 	rmdir(dir);
 }
 
-/* Memory runs out at every point in turn: an error each time, and nothing leaks. */
-static void no_memory(void **state)
+/* Every allocation fails in turn: an error each time, and nothing leaks. */
+static void qmp_out_of_memory(void **state)
 {
 	static const struct peer_step steps[] = { PEER_GREETS, { PEER_EXPECT, "\"x\"", 0 },
 		{ PEER_SEND, EVENT("A", "{\"a\": 1}"), 0 },
@@ -761,38 +761,38 @@ static void no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(greets),
-		cmocka_unit_test(does_not_wait_for_the_greeting),
-		cmocka_unit_test(refuses_to_open),
-		cmocka_unit_test(earlier_clients_answer),
-		cmocka_unit_test(calls),
-		cmocka_unit_test(refusal),
-		cmocka_unit_test(breaks),
-		cmocka_unit_test(asks_ahead),
-		cmocka_unit_test(forgets_what_it_asked),
-		cmocka_unit_test(forgets_on_demand),
-		cmocka_unit_test(says_it_short),
-		cmocka_unit_test(answers_twice),
-		cmocka_unit_test(broken_inside),
-		cmocka_unit_test(hangs),
-		cmocka_unit_test(late_answer),
-		cmocka_unit_test(trickle),
-		cmocka_unit_test(big_answer),
-		cmocka_unit_test(too_big_answer),
-		cmocka_unit_test(takes_nothing),
-		cmocka_unit_test(passes_descriptor),
-		cmocka_unit_test(holds_descriptor_back),
-		cmocka_unit_test(raw),
-		cmocka_unit_test(capabilities),
-		cmocka_unit_test(events),
-		cmocka_unit_test(nothing_left_behind),
-		cmocka_unit_test(process),
-		cmocka_unit_test(flood),
-		cmocka_unit_test(flood_while_waiting),
-		cmocka_unit_test(flood_after_deadline),
-		cmocka_unit_test(flood_of_watched),
-		cmocka_unit_test(connects),
-		cmocka_unit_test(no_memory),
+		cmocka_unit_test(greeting_gives_version),
+		cmocka_unit_test(capabilities_sent_before_greeting),
+		cmocka_unit_test(open_refuses_bad_peers),
+		cmocka_unit_test(earlier_clients_answers_skipped),
+		cmocka_unit_test(call_returns_answer),
+		cmocka_unit_test(call_reports_refusal),
+		cmocka_unit_test(protocol_breach_breaks_connection),
+		cmocka_unit_test(pipelined_requests_sent_once),
+		cmocka_unit_test(pipelined_answers_discarded_by_call),
+		cmocka_unit_test(pipelined_answers_discarded_on_demand),
+		cmocka_unit_test(requests_have_no_blanks),
+		cmocka_unit_test(duplicate_answer_breaks_connection),
+		cmocka_unit_test(broken_value_fails_its_call_only),
+		cmocka_unit_test(silent_peer_times_out),
+		cmocka_unit_test(late_qmp_answer_skipped),
+		cmocka_unit_test(trickle_never_extends_deadline),
+		cmocka_unit_test(answer_of_many_megabytes),
+		cmocka_unit_test(answer_over_limit_refused),
+		cmocka_unit_test(send_times_out),
+		cmocka_unit_test(descriptor_passed),
+		cmocka_unit_test(descriptor_held_back_while_answer_due),
+		cmocka_unit_test(raw_request_and_answer),
+		cmocka_unit_test(schema_queries),
+		cmocka_unit_test(events_queued_in_order),
+		cmocka_unit_test(packet_read_whole),
+		cmocka_unit_test(process_does_not_wait),
+		cmocka_unit_test(flood_drops_unwatched_events),
+		cmocka_unit_test(flood_never_extends_deadline),
+		cmocka_unit_test(flood_read_once_after_deadline),
+		cmocka_unit_test(flood_of_watched_events_fails),
+		cmocka_unit_test(connect_to_any_path),
+		cmocka_unit_test(qmp_out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,7 +126,7 @@ lib-y += monitor/job.o monitor/schema.o monitor/hmp.o monitor/agent.o monitor/ag
 
 # kvm: one QEMU process
 lib-y += kvm/def.o kvm/def_keys.o kvm/def_disk.o kvm/def_net.o kvm/def_args.o kvm/def_guest.o kvm/caps.o kvm/probe.o kvm/host.o kvm/cpu.o
-lib-y += kvm/machine.o kvm/argv.o kvm/argv_build.o kvm/argv_disk.o kvm/devices.o kvm/made.o
+lib-y += kvm/machine.o kvm/argv.o kvm/argv_build.o kvm/argv_disk.o kvm/devices.o kvm/limits.o kvm/forward.o kvm/made.o
 lib-y += kvm/spawn.o kvm/env.o kvm/open_files.o kvm/sockets.o kvm/user.o kvm/last_words.o kvm/run_dir.o kvm/alive.o
 lib-y += kvm/kvm.o kvm/end.o kvm/memory.o kvm/ram_file.o kvm/guard.o kvm/child.o
 lib-$(CONFIG_INSPECT) += kvm/host_check.o

@@ -1,15 +1,11 @@
 /* What was plugged into a running QEMU, or taken out, since it was started: memory that is saved then loads into no QEMU that starts. */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "kvm/kvm.h"
 #include "kvm/run_dir.h"
-#include "lib/buf.h"
 #include "lib/file.h"
 #include "lib/own.h"
-#include "monitor/monitor.h"
 
 #define ASK_MS	    10000
 #define DEVICES_MAX (1u << 20) /* bytes of the list */
@@ -95,65 +91,4 @@ int kvm_devices_check(struct kvm *k, const char *run_dir, struct err *e)
 		type, in ? "plugged in" : "unplugged");
 	return err_hint(e, in ? "memory that is saved with it cannot be loaded again: unplug it first, or put it into [qemu] and start the VM anew" :
 			       "memory that is saved without it cannot be loaded again: take it out of the definition and start the VM anew");
-}
-
-/* ---- what the disks of a definition may do in a second ---- */
-
-/* @part: "" or the part of the device that has the disk. */
-static int limit_disk(struct kvm *k, const struct def_disk *d, const char *part, struct deadline until, struct err *e)
-{
-	auto_buf struct buf b = { 0 };
-
-	buf_addf(&b, "{\"id\":\"/machine/peripheral/%s%s\",\"iops\":%u,\"iops_rd\":0,\"iops_wr\":0,\"bps\":%" PRIu64
-		",\"bps_rd\":0,\"bps_wr\":0}", d->name, part, d->iops, d->bps);
-	if (buf_check(&b, "limit a disk", e) < 0)
-		return e->code;
-	return mon_call(kvm_mon(k), "block_set_io_throttle", b.p, until, NULL, e);
-}
-
-int kvm_limit_disks(struct kvm *k, const struct def *d, struct deadline until, struct err *e)
-{
-	for (size_t i = 0; i < d->n_disks; i++) {
-		const struct def_disk *disk = &d->disks[i];
-		struct err not_there;
-
-		if (!disk->iops && !disk->bps)
-			continue;
-		/* virtio on PCI is two devices in one; the inner one has the disk. */
-		if (disk->bus == BUS_VIRTIO && limit_disk(k, disk, "/virtio-backend", until, &not_there) == 0)
-			continue;
-		if (limit_disk(k, disk, "", until, e) < 0)
-			return err_at(e, "%s", disk->name);
-	}
-	return 0;
-}
-
-/* ---- ports of the host that reach a guest on a network of type user ---- */
-
-/* Its answer is a text either way. */
-static int remove_forward(struct mon *m, const char *net, const char *what, struct deadline until, struct err *e)
-{
-	auto_free char *line = str_fmt("hostfwd_remove %s.host %.*s", net, (int)strcspn(what, "-"), what);
-	auto_buf struct buf text = { 0 };
-
-	return line ? mon_hmp_text(m, line, until, &text, e) : err_nomem(e, "forward a port");
-}
-
-int kvm_forward(struct kvm *k, const struct def *d, bool again, struct deadline until, struct err *e)
-{
-	for (size_t i = 0; i < d->n_nets; i++)
-		for (size_t f = 0; f < d->nets[i].hostfwd.n; f++) {
-			const char *what = d->nets[i].hostfwd.v[f];
-			auto_free char *line = str_fmt("hostfwd_add %s.host %s", d->nets[i].name, what);
-
-			if (!line)
-				return err_nomem(e, "forward a port");
-			if (again && remove_forward(kvm_mon(k), d->nets[i].name, what, until, e) < 0)
-				return e->code;
-			if (mon_hmp(kvm_mon(k), line, until, e) < 0) {
-				err_at(e, "%s", d->nets[i].name);
-				return err_hint(e, "another program may have that port of the host: ss -lntup");
-			}
-		}
-	return 0;
 }

@@ -53,7 +53,7 @@ void host_put(struct fermata **host)
 	*host = NULL;
 }
 
-/* Not of a command that is at it. */
+/* Silent while another command holds the lock: the operation is then running, not interrupted. */
 void vm_tell_pending(const struct fermata_vm *vm)
 {
 	auto_free char *lock = str_fmt("%s/lock", fermata_vm_run_dir(vm));
@@ -71,7 +71,7 @@ int vm_get(const char *name, enum fermata_access access, const char *what, struc
 
 	if (host_get(&host, e) < 0)
 		return e->code;
-	/* A reader of what we say who goes away does not end what has begun. */
+	/* A closed pipe behind stdout must not kill an operation that has begun. */
 	if (access == FERMATA_WRITE)
 		signal(SIGPIPE, SIG_IGN);
 	if (fermata_vm_open(host, name, access, what, out, e) == 0) {

@@ -15,7 +15,7 @@
 
 #define WATCH_MS    3000   /* for QEMU's greeting */
 #define BACK_OFF_MAX 300000
-#define CALM_MS     60000  /* up for so long: the next crash is the first again */
+#define CALM_MS     60000  /* a VM up this long has its crash count reset */
 
 /* ---- children ---------------------------------------------------------------------------------------------- */
 
@@ -31,13 +31,13 @@ static int do_boot(struct fermata_vm *vm, struct err *e)
 	return fermata_boot(vm, false, e);
 }
 
-/* After QEMU's end: one that runs by now was put in its place by a command. */
+/* After QEMU's end. If a QEMU runs by now, a command has started it: leave it alone. */
 static int do_cold(struct fermata_vm *vm, struct err *e)
 {
 	return fermata_boot(vm, true, e);
 }
 
-/* After a crash: what is left of it goes first. */
+/* After a crash: first end the QEMU that is left. */
 static int do_revert(struct fermata_vm *vm, struct err *e)
 {
 	if (fermata_destroy(vm, false, e) < 0 && e->code != -ESRCH)
@@ -130,7 +130,7 @@ static void off(struct guests *all, struct guest *g)
 
 static void rest(struct guests *all, struct guest *g);
 
-/* It is up: hear what becomes of it. */
+/* It is up: connect to its events. */
 static void watch(struct guests *all, struct guest *g)
 {
 	auto_free char *dir = run_dir(all, g->name);
@@ -139,7 +139,7 @@ static void watch(struct guests *all, struct guest *g)
 	hang_up(g);
 	g->timer = deadline_never();
 	if (!dir || !kvm_pid(dir)) {
-		/* It came and went. */
+		/* It has ended already. */
 		if (g->state == GUEST_BOOTING)
 			rest(all, g);
 		return;
@@ -247,7 +247,7 @@ static void again(struct guests *all, struct guest *g)
 static void mended(struct guests *all, struct guest *g)
 {
 	off(all, g);
-	/* What comes up by order is not looked at before. */
+	/* Do not look at a VM that start_next() has still to start. */
 	if (!g->fresh || !g->autostart)
 		g->timer = deadline_in(0);
 }
@@ -285,7 +285,7 @@ static void stop(struct guests *all, struct guest *g)
 		begin(all, g, GUEST_STOPPING, fermata_boot_stop);
 }
 
-/* In the middle of a boot: that ends first, wherever it is. */
+/* A boot is in progress: kill the child that does it. */
 static void cut(struct guests *all, struct guest *g)
 {
 	(void)all;

@@ -25,7 +25,7 @@ enum guest_state {
 	GUEST_MENDING, /* a child finishes or undoes what was cut off */
 	GUEST_BOOTING,
 	GUEST_UP,
-	GUEST_RESTING, /* until the next try */
+	GUEST_RESTING, /* waits for the next try */
 	GUEST_CUT,
 	GUEST_STOPPING,
 	N_GUEST_STATES
@@ -52,10 +52,10 @@ struct guest {
 	enum guest_state state;
 	pid_t child;       /* works on it; 0: none */
 	guest_task *next;  /* what the child does; GUEST_RESTING: what the next one will */
-	struct mon *mon;   /* GUEST_UP: where it tells its events */
-	int pidfd;         /* ... and its end; -1 */
-	int wd;            /* of the watch on its run folder */
-	bool asked;        /* its end is what somebody wanted */
+	struct mon *mon;   /* GUEST_UP: QEMU's events */
+	int pidfd;         /* ... and the end of its process; -1: none */
+	int wd;            /* inotify watch on its run directory */
+	bool asked;        /* the guest or a command shut it down */
 	bool fresh;        /* not started yet by order */
 	unsigned order;
 	bool autostart, restart, stop; /* on-crash */
@@ -78,10 +78,10 @@ void guests_read(struct guests *all);
 /* Finish or undo what is pending, for every VM, each in a child of its own. */
 void guests_recover(struct guests *all);
 
-/* What follows from @ev in the state that the VM is in. */
+/* Run the action for @ev in the VM's state. */
 void guest_event(struct guests *all, struct guest *g, enum guest_event ev);
 
-/* Read what its QEMU has told. */
+/* Process its QEMU's events. */
 void guest_listen(struct guests *all, struct guest *g);
 
 /* ---- pid1.c: what only the first process does, and the host's watchdog ---- */
@@ -98,7 +98,7 @@ void pid1_beat(void);
 size_t pid1_buttons(int fds[PID1_BUTTONS]);
 bool pid1_pressed(int fd);
 
-/* The VMs are down: let the watchdog rest; as the first process end everything and power off or reboot. */
+/* The VMs are down: disarm the watchdog; as PID 1 also end all processes and power off or reboot. */
 void pid1_end(bool reboot);
 
 /* Tell the service manager, if there is one: "READY=1". */

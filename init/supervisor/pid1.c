@@ -102,7 +102,7 @@ static void do_sysctl(char *s)
 	put(path, value);
 }
 
-/* What a program begins with, whatever whoever started us ignores. */
+/* Run the script with default signal actions, whatever our parent ignores. */
 static int run_script(void *words)
 {
 	for (int sig = 1; sig < NSIG; sig++)
@@ -300,7 +300,7 @@ static int do_reboot(void *again)
 
 void pid1_end(bool again)
 {
-	/* "V": this end is meant, do not bite. */
+	/* "V" (magic close): disarm the watchdog. */
 	if (watchdog >= 0 && write(watchdog, "V", 1) == 1)
 		close(take_fd(&watchdog));
 	if (!first())

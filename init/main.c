@@ -40,8 +40,11 @@ static int run_command(const struct cmd *const *table, int argc, char **argv, st
 
 	if (!c)
 		return cmd_unknown(table, argv[0], e);
-	/* What cannot be said to QEMU, nor on record, is refused before anything is touched. Images alone are known by their bytes. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--") && table == cli.commands; i++)
+	/*
+	 * What cannot be said to QEMU, nor on record, is refused before anything is touched. Images alone are known by their bytes,
+	 * and behind guard's "--" is another program's line.
+	 */
+	for (int i = 1; i < argc && table == cli.commands && (c->max >= 0 || strcmp(argv[i], "--")); i++)
 		if (!text_is_utf8(argv[i]))
 			return err_set(e, ERR_USAGE, "%s: '%s' is not UTF-8", c->name, argv[i]);
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {

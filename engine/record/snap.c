@@ -12,6 +12,7 @@
 #include "engine/record/record.h"
 #include "lib/err.h"
 #include "lib/own.h"
+#include "lib/text.h"
 
 struct fermata_snap *snap_new(const char *name, const char *description)
 {
@@ -118,6 +119,8 @@ int snap_check_name(const char *name, struct err *e)
 	for (const char *p = name; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == '/' || *p == 0x7f)
 			return err_set(e, -EINVAL, "the name '%s' has a slash or a control character", name);
+	if (!text_is_utf8(name))
+		return err_set(e, -EINVAL, "the name '%s' is not UTF-8", name);
 	/* What an operation keeps in images for itself, to go back if it fails, is called so. */
 	if (str_starts(name, OWN_NAMES))
 		return err_set(e, -EINVAL, "the name '%s' is reserved: fermata's own begin with '" OWN_NAMES "'", name);

@@ -161,6 +161,9 @@ swapped() {
 	local status=0
 	"$FERMATA_BIN" snapshot-create-as w "$(printf 'caf\351')" --disk-only 2>"$FERMATA_ROOT/out" || status=$?
 	[ $status = 2 ] && grep -qF "caf\xe9' is not UTF-8" "$FERMATA_ROOT/out"
+	status=0
+	"$FERMATA_BIN" snapshot-create-as w --disk-only -- "$(printf 'caf\351')" 2>"$FERMATA_ROOT/out" || status=$?
+	[ $status = 2 ] && grep -qF "caf\xe9' is not UTF-8" "$FERMATA_ROOT/out"
 	[ -z "$("$FERMATA_BIN" snapshot-list w --name)" ]
 	# Images by themselves are known by their bytes.
 	"$FERMATA_BIN" img resize "$dir/v.qcow2" 2M

@@ -117,7 +117,8 @@ static int attempt(struct fermata_vm *vm, const char *from, struct err *e)
 
 	if (bring_up(vm, from, listen, e) < 0)
 		return e->code;
-	if (listen && (console_connect(vm, &fd, e) < 0 || fermata_resume(vm, e) < 0))
+	/* A guest that was suspended when it was saved runs on, too, as from a checkpoint: to give it up would lose its memory. */
+	if ((listen && console_connect(vm, &fd, e) < 0) || ((listen || same_text(from, SAVED)) && fermata_resume(vm, e) < 0))
 		return e->code;
 	if (listen && !same_text(from, "cold"))
 		after_restore(vm, false);

@@ -136,6 +136,20 @@ status_of() {
 	assert_images_ok w
 }
 
+@test "boot: a guest that was suspended when it was saved runs on with its memory" {
+	witness_vm w 1
+	vm_start w
+	wait_counter_above w 20
+	fermata suspend w
+	fermata managedsave w
+	saved=$(last_counter w)
+	from=$(mark w)
+	boot w 0 "from 'managedsave', attempt 1 of"
+	assert_state w running
+	wait_counter_above w "$saved" 60 "$from"
+	assert_went_back w "$from" "$saved"
+}
+
 @test "every choice fails: status 1, the VM is off, the next boot begins anew" {
 	witness_vm w 1
 	printf 'from = nowhere\nfallback = cold\nhealthy = serial "never said"\nwithin = 1s\nattempts = 1\n' | policy w

@@ -14,6 +14,7 @@
 #include "lib/own.h"
 #include "lib/xxh64.h"
 #include "qcow2/image/image.h"
+#include "qcow2/qcow2.h"
 
 #define SPOTS 64               /* pieces of the disk that are compared, at most: half a second on a disk that has to seek */
 #define PIECE ((size_t)16 << 10) /* bytes */
@@ -123,9 +124,39 @@ static int refuse_base(const struct fermata_vm *vm, const char *file, bool raw, 
 		now->size > was->size ? " --shrink" : "", file, (unsigned long long)was->size);
 }
 
+/* What the header of @above calls the image below it, from the root on, links as they are; NULL: not known. */
+static char *name_below(const char *above)
+{
+	auto_qcow2 struct qcow2 *q = NULL;
+	struct qcow2_info info;
+	struct err ignored;
+
+	if (qcow2_open(above, QCOW2_SHARE, &q, &ignored) < 0)
+		return NULL;
+	qcow2_get_info(q, &info);
+	return info.backing ? path_beside(above, info.backing) : NULL;
+}
+
+/*
+ * What is on record about the image that @above, or a snapshot, means by the name that leads to @file now. An image that was rebased
+ * has another name in its header; a link that was switched is another image under the same name.
+ */
+static struct record_base *known(struct fermata_vm *vm, const char *above, const char *file)
+{
+	struct record_base *there = record_base(vm->rec, file), *named;
+	auto_free char *name = NULL;
+	struct stat st;
+
+	if (above && there && stat(above, &st) == 0 && st.st_ino == there->above)
+		return there;
+	name = above ? name_below(above) : NULL;
+	named = name || !above ? record_base_named(vm->rec, name ? name : file) : NULL;
+	return named ? named : there;
+}
+
 int base_check(struct fermata_vm *vm, const char *above, const char *file, bool raw, struct err *e)
 {
-	struct record_base *was = record_base(vm->rec, file), now = { 0 };
+	struct record_base *was = known(vm, above, file), now = { 0 };
 	const struct fermata_snap *s;
 	bool device;
 
@@ -145,6 +176,7 @@ int base_check(struct fermata_vm *vm, const char *above, const char *file, bool 
 void base_note(struct fermata_vm *vm, const char *above, const char *file, bool raw)
 {
 	struct record_base *was = record_base(vm->rec, file), b = { 0 };
+	auto_free char *name = NULL;
 	struct err ignored;
 	struct stat st;
 	bool device;
@@ -155,7 +187,8 @@ void base_note(struct fermata_vm *vm, const char *above, const char *file, bool 
 	if (was && b.above == was->above && (device || untouched(was, &b)))
 		return;
 	look_inside(file, raw, device, 0, &b);
+	name = above ? name_below(above) : NULL;
 	/* A later start tries again. */
-	if (b.print && record_base_put(vm->rec, file, &b, &ignored) < 0)
+	if (b.print && record_base_put(vm->rec, file, name ? name : file, &b, &ignored) < 0)
 		vm_notice(vm, "%s", ignored.msg);
 }

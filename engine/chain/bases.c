@@ -21,6 +21,16 @@ static bool is_below(const struct chains *c, size_t n, const char *file)
 	return false;
 }
 
+/* By its name: a link may lead to another image by now. */
+static bool was_frozen(const struct record *r, const char *name)
+{
+	for (size_t i = 0; i < r->n_snaps; i++)
+		for (size_t j = 0; j < r->snaps[i]->n_disks; j++)
+			if (r->snaps[i]->disks[j].external && !strcmp(r->snaps[i]->disks[j].file, name))
+				return true;
+	return false;
+}
+
 void bases_note(struct fermata_vm *vm, const struct chains *c)
 {
 	struct record *r = vm->rec;
@@ -32,8 +42,8 @@ void bases_note(struct fermata_vm *vm, const struct chains *c)
 			return;
 	/* What a guest may write to again, and what is not used any more, may change. */
 	for (size_t i = r->n_bases; i-- > 0;)
-		if (!is_below(c, n, r->bases[i].file) && !frozen_by(r, r->bases[i].file))
-			record_base_drop(r, r->bases[i].file);
+		if (!is_below(c, n, r->bases[i].file) && !frozen_by(r, r->bases[i].file) && !was_frozen(r, r->bases[i].name))
+			record_base_forget(r, i);
 	for (size_t i = 0; i < n; i++) {
 		const struct kvm_chain *chain = &c->chain[i];
 
@@ -46,7 +56,7 @@ void bases_note(struct fermata_vm *vm, const struct chains *c)
 		for (size_t j = 0; j < r->snaps[i]->n_disks; j++) {
 			const struct fermata_snap_disk *d = &r->snaps[i]->disks[j];
 
-			if (d->external && !record_base(r, d->file))
+			if (d->external && !record_base_named(r, d->file) && !record_base(r, d->file))
 				base_note(vm, NULL, d->file, d->raw);
 		}
 }
@@ -71,6 +81,6 @@ int fermata_accept_images(struct fermata_vm *vm, struct err *e)
 	record_free(vm->rec);
 	vm->rec = r;
 	while (r->n_bases)
-		record_base_drop(r, r->bases[0].file);
+		record_base_forget(r, 0);
 	return r->bases_new && record_save(r, e) < 0 ? err_at(e, "%s", vm->name) : 0;
 }

@@ -27,39 +27,56 @@ struct record_base *record_base(const struct record *r, const char *file)
 	return i < r->n_bases ? &r->bases[i] : NULL;
 }
 
-int record_base_put(struct record *r, const char *file, const struct record_base *seen, struct err *e)
+struct record_base *record_base_named(const struct record *r, const char *name)
 {
-	size_t i = find_base(r, file);
+	for (size_t i = 0; i < r->n_bases; i++)
+		if (!strcmp(r->bases[i].name, name))
+			return &r->bases[i];
+	return NULL;
+}
+
+int record_base_put(struct record *r, const char *file, const char *name, const struct record_base *seen, struct err *e)
+{
+	const struct record_base *named = record_base_named(r, name);
+	size_t i = named ? (size_t)(named - r->bases) : find_base(r, file);
 	struct record_base *all = r->bases, b = *seen;
 	char real[PATH_MAX];
 
 	b.file = strdup(realpath(file, real) ? real : file);
-	if (b.file && i == r->n_bases) {
+	b.name = strdup(name);
+	if (b.file && b.name && i == r->n_bases) {
 		all = reallocarray(r->bases, r->n_bases + 1, sizeof *all);
 		if (all) {
 			r->bases = all;
 			all[r->n_bases++] = (struct record_base){ 0 };
 		}
 	}
-	if (!b.file || !all) {
+	if (!b.file || !b.name || !all) {
 		free(b.file);
+		free(b.name);
 		return err_nomem(e, "note an image on record");
 	}
 	free(all[i].file);
+	free(all[i].name);
 	all[i] = b;
 	r->bases_new = true;
 	return 0;
+}
+
+void record_base_forget(struct record *r, size_t i)
+{
+	free(r->bases[i].file);
+	free(r->bases[i].name);
+	r->bases_new = true;
+	memmove(r->bases + i, r->bases + i + 1, (--r->n_bases - i) * sizeof *r->bases);
 }
 
 void record_base_drop(struct record *r, const char *file)
 {
 	size_t i = find_base(r, file);
 
-	if (i == r->n_bases)
-		return;
-	free(r->bases[i].file);
-	r->bases_new = true;
-	memmove(r->bases + i, r->bases + i + 1, (--r->n_bases - i) * sizeof *r->bases);
+	if (i < r->n_bases)
+		record_base_forget(r, i);
 }
 
 int read_bases(const struct json *list, struct record *r, struct err *e)
@@ -73,9 +90,9 @@ int read_bases(const struct json *list, struct record *r, struct err *e)
 			.mtime_ns = json_uint(json_get(o, "mtime-ns"), 0),
 			.above = json_uint(json_get(o, "above"), 0),
 		};
-		const char *file;
+		const char *file, *name = json_str(json_get(o, "name"), NULL);
 
-		if (json_need_str(o, "file", &file, e) < 0 || record_base_put(r, file, &b, e) < 0)
+		if (json_need_str(o, "file", &file, e) < 0 || record_base_put(r, file, name ? name : file, &b, e) < 0)
 			return err_at(e, "bases");
 	}
 	r->bases_new = false;
@@ -92,6 +109,8 @@ void write_bases(struct json_out *w, const struct record *r)
 
 		json_obj(w, NULL);
 		json_put_str(w, "file", b->file);
+		if (strcmp(b->name, b->file))
+			json_put_str(w, "name", b->name);
 		json_put_uint(w, "size", b->size);
 		json_put_uint(w, "span", b->span);
 		json_put_uint(w, "print", b->print);

@@ -127,7 +127,7 @@ void record_free(struct record *r)
 	while (r->n_stays)
 		record_stay_drop(r, r->n_stays - 1);
 	while (r->n_bases)
-		record_base_drop(r, r->bases[r->n_bases - 1].file);
+		record_base_forget(r, r->n_bases - 1);
 	free(r->bases);
 	free(r->stays);
 	for (size_t i = 0; i < r->n_jobs; i++)

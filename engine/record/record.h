@@ -129,6 +129,7 @@ struct record_stay {
  */
 struct record_base {
 	char *file;            /* its real path */
+	char *name;            /* what the image above it, or the snapshot that froze it, calls it: links may lead elsewhere by now */
 	uint64_t size;         /* of the disk, bytes; 0: a device, which may be given more at any time */
 	uint64_t span, print;  /* a hash over samples of the first @span bytes, as they read through all images below */
 	uint64_t ino, mtime_ns; /* of the file; 0: a device */
@@ -265,11 +266,16 @@ int record_stay_move(struct record *r, const char *from, const char *to, bool ra
 /* What is known of @file, an image below a disk's; NULL: nothing. */
 struct record_base *record_base(const struct record *r, const char *file);
 
-/* It is as @seen says, whose own name is not looked at. */
-int record_base_put(struct record *r, const char *file, const struct record_base *seen, struct err *e) MUST_CHECK;
+/* What is known of the image that was called @name, wherever that leads to now. */
+struct record_base *record_base_named(const struct record *r, const char *name);
+
+/* It is as @seen says, whose own names are not looked at. */
+int record_base_put(struct record *r, const char *file, const char *name, const struct record_base *seen,
+	struct err *e) MUST_CHECK;
 
 /* Nothing is known of it any more: it may change from here on. That is on record before the first change. */
 void record_base_drop(struct record *r, const char *file);
+void record_base_forget(struct record *r, size_t i);
 
 /* ---- state_json.c ---- */
 

@@ -175,3 +175,55 @@ refused_everywhere() {
 	fermata start u --paused
 	fermata destroy u
 }
+
+# An update that switches a link, as one replaces the file: the name stays, what is written above it does not fit.
+@test "replaced: a link that leads to another image by now is refused, and taken when it leads back, or to a copy" {
+	qemu-img create -q -f qcow2 "$d/old.qcow2" 4M
+	fill "$d/old.qcow2" 1 0 1M
+	cp "$d/old.qcow2" "$d/new.qcow2"
+	fill "$d/new.qcow2" 9 512k 64k
+	ln -s old.qcow2 "$d/link.qcow2"
+	plain_vm s "$d/link.qcow2"
+	fermata snapshot-create-as s k --disk-only
+	fill "$(active s)" 2 0 64k
+	qemu-img create -q -f qcow2 -b link.qcow2 -F qcow2 "$d/u.qcow2"
+	plain_vm u "$d/u.qcow2"
+	fill "$d/u.qcow2" 2 0 64k
+	for vm in s u; do
+		fermata start $vm --paused
+		fermata destroy $vm
+	done
+	ln -sfn new.qcow2 "$d/link.qcow2"
+	fails 1 "$d/new.qcow2 is not the image that 'k' froze" start s --paused
+	fails 1 "$d/link.qcow2 is not the image that 'k' froze" snapshot-revert s k
+	fails 1 "$d/new.qcow2 is not the image that u ran on" start u --paused
+	cp "$d/old.qcow2" "$d/copy.qcow2"
+	for to in old copy; do
+		ln -sfn $to.qcow2 "$d/link.qcow2"
+		for vm in s u; do
+			fermata start $vm --paused
+			fermata destroy $vm
+		done
+	done
+	# Rebased with its content, the disk has another name below it, and reads as before.
+	qemu-img rebase -b "$d/new.qcow2" -F qcow2 "$d/u.qcow2"
+	fermata start u --paused
+	fermata destroy u
+	fermata snapshot-revert s k
+}
+
+@test "replaced: a folder that has moved, with a link in its place, is the same" {
+	mkdir "$d/f"
+	mv "$d/a.qcow2" "$d/f/"
+	plain_vm m "$d/f/a.qcow2"
+	fermata snapshot-create-as m k --disk-only
+	fill "$(active m)" 2 0 64k
+	fermata start m --paused
+	fermata destroy m
+	mv "$d/f" "$d/g"
+	ln -s g "$d/f"
+	timeout 20 "$FERMATA_BIN" recover --accept-images m
+	fermata start m --paused
+	fermata destroy m
+	fermata snapshot-delete m k
+}

@@ -72,6 +72,18 @@ static int busy(const struct root *r, const char *file, struct err *e)
 	return err_set(e, -EBUSY, "disk %s of this VM %s %s", r->disk, same_file(r->file, file) ? "is" : "is backed by", file);
 }
 
+/* In doubt it does: what cannot be read now may be there again tomorrow. */
+static int in_doubt(const struct root *r, const char *file, struct err *e)
+{
+	char what[300];
+
+	if (r->snap)
+		snprintf(what, sizeof what, "snapshot '%s'", r->snap->name);
+	else
+		snprintf(what, sizeof what, "disk %s of this VM", r->disk);
+	return err_at(e, "cannot tell whether %s needs %s", what, file);
+}
+
 static int spared_by_others(struct fermata_vm *vm, const char *file, struct err *e)
 {
 	auto_free char *who = needed_by_whom(vm, file);
@@ -81,25 +93,34 @@ static int spared_by_others(struct fermata_vm *vm, const char *file, struct err 
 
 /*
  * Whether @r's chain comes to @base, and not to @top before: 1, 0, or -1 when it cannot be told. @fine: files that have been
- * come by on the way to 0, and are not followed again: what is asked grows with the images, not with the chains.
+ * come by on the way to 0, and are not followed again: what is asked grows with the images, not with the chains. @e: why it cannot.
  */
-static int reaches(const struct root *r, const char *base, const char *top, struct file_set *fine)
+static int reaches(const struct root *r, const char *base, const char *top, struct file_set *fine, struct err *e)
 {
 	char at[PATH_MAX], next[PATH_MAX];
 	bool raw = r->raw;
-	struct err e;
 
 	snprintf(at, sizeof at, "%s", r->file);
+	/* The definition's image, which its disk does not use any more. */
+	if (!r->snap && !r->active && !r->standby && !file_exists(at))
+		return 0;
 	for (;;) {
 		if (!at[0] || (top && same_file(at, top)))
 			return 0;
 		if (same_file(at, base))
 			return 1;
-		if (!file_set_put(fine, at, raw))
+		if (!file_exists(at)) {
+			err_set(e, -ENOENT, "%s is not there", at);
+			return -1;
+		}
+		if (!file_set_put(fine, at, raw)) {
+			if (fine->all)
+				err_nomem(e, "follow a chain");
 			return fine->all ? -1 : 0;
+		}
 		if (raw)
 			return 0;
-		if (chain_next(at, next, &raw, &e) < 0)
+		if (chain_next(at, next, &raw, e) < 0)
 			return -1;
 		memcpy(at, next, sizeof at);
 	}
@@ -117,13 +138,15 @@ struct sparing {
 static int spare(void *ctx, const struct root *r, struct err *e)
 {
 	struct sparing *s = ctx;
+	int rc;
 
 	if (r->snap && r->snap->id == s->but)
 		return 0;
 	/* What this disk itself has of the chain: lost or kept, that is another question. */
 	if (!strcmp(r->disk, s->disk) && file_set_has(&s->own, r->file))
 		return 0;
-	return reaches(r, s->base, s->top, &s->fine) > 0 ? busy(r, s->base, e) : 0;
+	rc = reaches(r, s->base, s->top, &s->fine, e);
+	return rc < 0 ? in_doubt(r, s->base, e) : rc ? busy(r, s->base, e) : 0;
 }
 
 int image_spares_all(struct fermata_vm *vm, const char *disk, const char *top, const char *base, uint64_t but, struct err *e)
@@ -149,10 +172,12 @@ static int take_from(void *ctx, const struct root *r, struct err *e)
 {
 	struct taking *t = ctx;
 	bool own = !strcmp(r->disk, t->disk);
+	int rc;
 
 	if (own && (r->active || (!r->external && same_file(r->file, t->file))))
 		return 0;
-	return reaches(r, t->file, NULL, &t->fine) ? busy(r, t->file, e) : 0;
+	rc = reaches(r, t->file, NULL, &t->fine, e);
+	return rc < 0 ? in_doubt(r, t->file, e) : rc ? busy(r, t->file, e) : 0;
 }
 
 int image_can_be_active(struct fermata_vm *vm, const char *disk, const char *file, struct err *e)

@@ -384,6 +384,24 @@ back_and_forth() {
 	done
 }
 
+# What cannot be read now may be there again tomorrow.
+@test "commit: where it cannot be told whether a snapshot needs the base, it does, off and running" {
+	local how side
+	fermata snapshot-create-as v k1 --disk-only
+	side=$(active v)
+	fermata snapshot-create-as v k2 --disk-only
+	fermata snapshot-revert v k1
+	mv "$side" "$side.away"
+	for how in off running; do
+		[ $how = off ] || fermata start v --paused
+		fails 1 "cannot tell whether snapshot 'k2' needs $PWD/v.qcow2: " blockcommit v vda --active --pivot --drop-snapshots
+		not is_pending v
+	done
+	fermata destroy v
+	mv "$side.away" "$side"
+	fails 1 "snapshot 'k2' is backed by $PWD/v.qcow2" blockcommit v vda --active --pivot --drop-snapshots
+}
+
 @test "commit: into an image that another VM, which is off, has below it is refused by its name" {
 	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 a.qcow2
 	qemu-img create -q -f qcow2 -b v.qcow2 -F qcow2 b.qcow2

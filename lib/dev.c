@@ -2,8 +2,8 @@
 
 #include <inttypes.h>
 
-/* The end of [off, off + n), or an error: offsets past 2^63 - 1 are no offsets. */
-static int end_of(struct dev *d, const char *what, uint64_t off, uint64_t n, uint64_t *end, struct err *e)
+/* The end of [off, off + n). -EFBIG past 2^63 - 1, the largest off_t. */
+static int range_end(struct dev *d, const char *what, uint64_t off, uint64_t n, uint64_t *end, struct err *e)
 {
 	if (__builtin_add_overflow(off, n, end) || *end > INT64_MAX)
 		return err_set(e, -EFBIG, "cannot %s %s: %" PRIu64 " bytes at %" PRIu64 " is past what a file can hold", what,
@@ -11,12 +11,12 @@ static int end_of(struct dev *d, const char *what, uint64_t off, uint64_t n, uin
 	return 0;
 }
 
-/* The same for a change, which the device must allow. */
-static int may_change(struct dev *d, const char *what, uint64_t off, uint64_t n, uint64_t *end, struct err *e)
+/* The same for a change: the device must be writable, and large enough if its size is fixed. */
+static int writable_range_end(struct dev *d, const char *what, uint64_t off, uint64_t n, uint64_t *end, struct err *e)
 {
 	if (!d->writable)
 		return err_set(e, -EROFS, "cannot %s %s: it is open for reading only", what, d->name);
-	if (end_of(d, what, off, n, end, e) < 0)
+	if (range_end(d, what, off, n, end, e) < 0)
 		return e->code;
 	return d->fixed && *end > d->size ? err_set(e, -ENOSPC, "cannot grow %s: it is a block device", d->name) : 0;
 }
@@ -25,7 +25,7 @@ int dev_read(struct dev *d, uint64_t off, void *buf, size_t n, struct err *e)
 {
 	uint64_t end;
 
-	if (end_of(d, "read", off, n, &end, e) < 0)
+	if (range_end(d, "read", off, n, &end, e) < 0)
 		return e->code;
 	if (end > d->size)
 		return err_set(e, -ENODATA, "cannot read %s: it ends at %" PRIu64 ", %zu bytes at %" PRIu64 " were wanted",
@@ -37,7 +37,7 @@ int dev_write(struct dev *d, uint64_t off, const void *buf, size_t n, struct err
 {
 	uint64_t end;
 
-	if (may_change(d, "write", off, n, &end, e) < 0)
+	if (writable_range_end(d, "write", off, n, &end, e) < 0)
 		return e->code;
 	if (!n)
 		return 0;
@@ -55,7 +55,7 @@ int dev_flush(struct dev *d, struct err *e)
 
 int dev_truncate(struct dev *d, uint64_t size, struct err *e)
 {
-	if (may_change(d, "resize", size, 0, &size, e) < 0)
+	if (writable_range_end(d, "resize", size, 0, &size, e) < 0)
 		return e->code;
 	if (d->fixed)
 		return 0;
@@ -69,7 +69,7 @@ int dev_zero(struct dev *d, uint64_t off, uint64_t n, struct err *e)
 {
 	uint64_t end;
 
-	if (may_change(d, "zero", off, n, &end, e) < 0)
+	if (writable_range_end(d, "zero", off, n, &end, e) < 0)
 		return e->code;
 	if (!n)
 		return 0;

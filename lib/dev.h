@@ -38,15 +38,15 @@ int dev_write(struct dev *d, uint64_t off, const void *buf, size_t n, struct err
 /* A barrier: everything written before survives a power cut once this returns 0 (fdatasync). */
 int dev_flush(struct dev *d, struct err *e) MUST_CHECK;
 
-/* Set the size in bytes; what is added reads as zeros. A device of fixed size stays as it is when asked to shrink. */
+/* Set the size in bytes. The added part reads as zeros. Shrinking a device of fixed size does nothing. */
 int dev_truncate(struct dev *d, uint64_t size, struct err *e) MUST_CHECK;
 
 /* Make [@off, @off + @n) read as zeros, as a hole where the file system can. */
 int dev_zero(struct dev *d, uint64_t off, uint64_t n, struct err *e) MUST_CHECK;
 
 /*
- * [@off, @off + @n) is of no use any more: give its storage back where that is possible. What it reads as afterwards is
- * not defined. Best effort: nothing depends on it, so there is no error.
+ * Release the storage of [@off, @off + @n) if possible; its content is undefined afterwards. Best effort: nothing
+ * depends on it, so there is no error.
  */
 void dev_discard(struct dev *d, uint64_t off, uint64_t n);
 

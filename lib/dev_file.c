@@ -15,17 +15,17 @@ struct dev_file {
 	int fd;
 };
 
-static struct dev_file *file_of(struct dev *d)
+static struct dev_file *dev_file_of(struct dev *d)
 {
 	return (struct dev_file *)d;
 }
 
-static int file_read(struct dev *d, uint64_t off, void *buf, size_t n, struct err *e)
+static int dev_file_read(struct dev *d, uint64_t off, void *buf, size_t n, struct err *e)
 {
 	char *p = buf;
 
 	while (n) {
-		ssize_t got = pread(file_of(d)->fd, p, n, (off_t)off);
+		ssize_t got = pread(dev_file_of(d)->fd, p, n, (off_t)off);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -41,12 +41,12 @@ static int file_read(struct dev *d, uint64_t off, void *buf, size_t n, struct er
 	return 0;
 }
 
-static int file_write(struct dev *d, uint64_t off, const void *buf, size_t n, struct err *e)
+static int dev_file_write(struct dev *d, uint64_t off, const void *buf, size_t n, struct err *e)
 {
 	const char *p = buf;
 
 	while (n) {
-		ssize_t put = pwrite(file_of(d)->fd, p, n, (off_t)off);
+		ssize_t put = pwrite(dev_file_of(d)->fd, p, n, (off_t)off);
 
 		if (put < 0 && errno == EINTR)
 			continue;
@@ -59,70 +59,70 @@ static int file_write(struct dev *d, uint64_t off, const void *buf, size_t n, st
 	return 0;
 }
 
-static int file_flush(struct dev *d, struct err *e)
+static int dev_file_flush(struct dev *d, struct err *e)
 {
-	return fdatasync(file_of(d)->fd) < 0 ? err_sys(e, errno, "cannot flush %s", d->name) : 0;
+	return fdatasync(dev_file_of(d)->fd) < 0 ? err_sys(e, errno, "cannot flush %s", d->name) : 0;
 }
 
-static int file_truncate(struct dev *d, uint64_t size, struct err *e)
+static int dev_file_truncate(struct dev *d, uint64_t size, struct err *e)
 {
-	return ftruncate(file_of(d)->fd, (off_t)size) < 0
+	return ftruncate(dev_file_of(d)->fd, (off_t)size) < 0
 		       ? err_sys(e, errno, "cannot resize %s to %" PRIu64 " bytes", d->name, size) : 0;
 }
 
-static int file_zero(struct dev *d, uint64_t off, uint64_t n, struct err *e)
+static int dev_file_zero(struct dev *d, uint64_t off, uint64_t n, struct err *e)
 {
-	static char zeros[65536]; /* never written; as a constant it would take its size in the binary */
+	static char zeros[65536]; /* never written; not const, or it would take 64 KiB of the binary */
 
-	if (!fallocate(file_of(d)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n)) {
-		/* A hole does not move the end of the file. */
-		return off + n <= d->size ? 0 : file_truncate(d, off + n, e);
+	if (!fallocate(dev_file_of(d)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n)) {
+		/* FALLOC_FL_KEEP_SIZE: punching a hole does not extend the file. */
+		return off + n <= d->size ? 0 : dev_file_truncate(d, off + n, e);
 	}
 	for (; n; off += sizeof zeros) {
 		size_t step = n < sizeof zeros ? (size_t)n : sizeof zeros;
 
-		if (file_write(d, off, zeros, step, e) < 0)
+		if (dev_file_write(d, off, zeros, step, e) < 0)
 			return e->code;
 		n -= step;
 	}
 	return 0;
 }
 
-static void file_close(struct dev *d)
+static void dev_file_close(struct dev *d)
 {
-	close(file_of(d)->fd);
+	close(dev_file_of(d)->fd);
 	free(d);
 }
 
-static void file_discard(struct dev *d, uint64_t off, uint64_t n)
+static void dev_file_discard(struct dev *d, uint64_t off, uint64_t n)
 {
 	if (!d->fixed)
-		(void)fallocate(file_of(d)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n);
+		(void)fallocate(dev_file_of(d)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n);
 }
 
 static const struct dev_ops file_ops = {
-	.read = file_read, .write = file_write, .flush = file_flush,
-	.truncate = file_truncate, .zero = file_zero, .discard = file_discard, .close = file_close,
+	.read = dev_file_read, .write = dev_file_write, .flush = dev_file_flush,
+	.truncate = dev_file_truncate, .zero = dev_file_zero, .discard = dev_file_discard, .close = dev_file_close,
 };
 
-static int size_of(int fd, const char *path, uint64_t *size, bool *block, struct err *e)
+static int fd_size(int fd, const char *path, uint64_t *size, bool *block, struct err *e)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return err_sys(e, errno, "cannot look at %s", path);
+		return err_sys(e, errno, "cannot stat %s", path);
 	*block = S_ISBLK(st.st_mode);
 	if (*block)
-		return ioctl(fd, BLKGETSIZE64, size) < 0 ? err_sys(e, errno, "cannot ask for the size of %s", path) : 0;
+		return ioctl(fd, BLKGETSIZE64, size) < 0 ? err_sys(e, errno, "cannot get the size of %s", path) : 0;
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, -EINVAL, "cannot open %s: it is no file and no block device", path);
+		return err_set(e, -EINVAL, "cannot open %s: it is neither a regular file nor a block device", path);
 	*size = (uint64_t)st.st_size;
 	return 0;
 }
 
 int dev_open(const char *path, int flags, struct dev **out, struct err *e)
 {
-	/* O_NONBLOCK: a FIFO in the place of an image must not hang us. It means nothing to files. */
+	/* O_NONBLOCK: opening a FIFO must not block. Regular files ignore it. */
 	auto_fd int fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	struct dev_file *f;
 	uint64_t size = 0;
@@ -130,7 +130,7 @@ int dev_open(const char *path, int flags, struct dev **out, struct err *e)
 
 	if (fd < 0)
 		return err_sys(e, errno, "cannot open %s", path);
-	if (size_of(fd, path, &size, &block, e) < 0)
+	if (fd_size(fd, path, &size, &block, e) < 0)
 		return e->code;
 	f = calloc(1, sizeof *f);
 	if (!f)

@@ -1,11 +1,11 @@
-/* Big-endian numbers at any address: what qcow2 is made of. Compiles to one load and one swap. */
+/* Read and write big-endian numbers, as qcow2 stores them, at any address. Compiles to one load and one swap. */
 #ifndef LIB_ENDIAN_H
 #define LIB_ENDIAN_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* By the compiler's own: a libc's may be calls of functions, one for each half. */
+/* The compiler's builtins: a libc's htobe64() may be a function call for each half. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define BE16(v) __builtin_bswap16(v)
 #define BE32(v) __builtin_bswap32(v)

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message that does not fit ends in "..." rather than in the middle of a word. */
-static void vput(char *dst, size_t size, const char *fmt, va_list ap)
+/* Format into @dst. A message that does not fit ends in "...". */
+static void msg_vput(char *dst, size_t size, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(dst, size, fmt, ap);
 
@@ -23,7 +23,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	e->code = code;
 	e->hint[0] = '\0';
 	va_start(ap, fmt);
-	vput(e->msg, sizeof e->msg, fmt, ap);
+	msg_vput(e->msg, sizeof e->msg, fmt, ap);
 	va_end(ap);
 	return code;
 }
@@ -34,7 +34,7 @@ int err_sys(struct err *e, int errnum, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vput(what, sizeof what, fmt, ap);
+	msg_vput(what, sizeof what, fmt, ap);
 	va_end(ap);
 	return err_set(e, -errnum, "%s: %s", what, strerror(errnum));
 }
@@ -47,7 +47,7 @@ int err_at(struct err *e, const char *fmt, ...)
 
 	memcpy(old, e->msg, sizeof old);
 	va_start(ap, fmt);
-	vput(where, sizeof where, fmt, ap);
+	msg_vput(where, sizeof where, fmt, ap);
 	va_end(ap);
 	snprintf(e->msg, room, "%.*s: ", (int)room - 3, where);
 	size_t n = strlen(e->msg);
@@ -67,7 +67,7 @@ int err_also(struct err *e, const char *fmt, ...)
 		return e->code;
 	memcpy(e->msg + n, "; ", 3);
 	va_start(ap, fmt);
-	vput(e->msg + n + 2, sizeof e->msg - n - 2, fmt, ap);
+	msg_vput(e->msg + n + 2, sizeof e->msg - n - 2, fmt, ap);
 	va_end(ap);
 	return e->code;
 }
@@ -79,7 +79,7 @@ int err_hint(struct err *e, const char *fmt, ...)
 	if (e->hint[0])
 		return e->code;
 	va_start(ap, fmt);
-	vput(e->hint, sizeof e->hint, fmt, ap);
+	msg_vput(e->hint, sizeof e->hint, fmt, ap);
 	va_end(ap);
 	return e->code;
 }

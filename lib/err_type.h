@@ -1,4 +1,4 @@
-/* What a failure is to those who receive one; installed with engine/fermata.h. */
+/* struct err, alone: it is installed with engine/fermata.h. */
 #ifndef LIB_ERR_TYPE_H
 #define LIB_ERR_TYPE_H
 

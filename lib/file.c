@@ -1,4 +1,4 @@
-/* file.c */
+/* See file.h. */
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
@@ -76,7 +76,7 @@ int file_read(const char *path, size_t max, struct buf *b, struct err *e)
 	}
 }
 
-/* The folder of @path as a string of its own: "." for a bare name. */
+/* The directory part of @path; "." for a bare name. Caller frees. */
 static char *dir_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -90,9 +90,9 @@ int dir_flush(const char *dir, struct err *e)
 {
 	auto_fd int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	/* Some file systems have nothing to flush for a folder and say EINVAL. */
+	/* EINVAL: the file system cannot fsync() a directory and needs none. */
 	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
-		return err_sys(e, errno, "cannot flush folder %s", dir);
+		return err_sys(e, errno, "cannot flush directory %s", dir);
 	return 0;
 }
 
@@ -100,15 +100,15 @@ int file_flush_name(const char *path, struct err *e)
 {
 	auto_free char *dir = dir_of(path);
 
-	return dir ? dir_flush(dir, e) : err_nomem(e, "flush a folder");
+	return dir ? dir_flush(dir, e) : err_nomem(e, "flush a directory");
 }
 
 int file_flush(const char *path, struct err *e)
 {
-	/* O_NONBLOCK: a FIFO in the place of a file must not hang us. */
+	/* O_NONBLOCK: opening a FIFO must not block. */
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	/* EINVAL: what has nothing to flush. */
+	/* EINVAL: not a file that can be flushed, a pipe for example. */
 	return fd < 0 || (fsync(fd) < 0 && errno != EINVAL) ? err_sys(e, errno, "cannot flush %s", path) : 0;
 }
 
@@ -119,23 +119,23 @@ int file_place(const char *tmp, const char *path, struct err *e)
 
 int file_place_new(const char *tmp, const char *path, struct err *e)
 {
-	/* By the system call: not every libc has a function for it. */
+	/* The system call itself: not every libc wraps it. */
 	if (syscall(SYS_renameat2, AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return err_sys(e, errno, "cannot create %s", path);
-	/* A file system that cannot do that has links, */
+	/* A file system without RENAME_NOREPLACE: link(2) does not replace either. */
 	if (link(tmp, path) == 0)
 		return unlink(tmp) < 0 ? err_sys(e, errno, "cannot remove %s", tmp) : 0;
 	if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS)
 		return err_sys(e, errno, "cannot create %s", path);
-	/* or neither: then a look has to do. */
+	/* No hard links either: check first, and accept the race. */
 	if (file_exists(path))
 		return err_sys(e, EEXIST, "cannot create %s", path);
 	return rename(tmp, path) < 0 ? err_sys(e, errno, "cannot create %s", path) : 0;
 }
 
-static int write_flushed(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
+static int write_and_flush(const char *path, const void *data, size_t n, mode_t mode, struct err *e)
 {
 	auto_fd int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 
@@ -148,8 +148,8 @@ static int write_flushed(const char *path, const void *data, size_t n, mode_t mo
 	return 0;
 }
 
-/* The folder cannot be flushed: what a cut leaves is not known. The old file (@old; -1: there was none) goes back. */
-static int put_back(int old, const char *path, const char *tmp, mode_t mode, struct err *e)
+/* Undo a rename that cannot be made durable: restore the content of @old (-1: there was no file, so remove @path). */
+static int restore_old_file(int old, const char *path, const char *tmp, mode_t mode, struct err *e)
 {
 	auto_buf struct buf b = { 0 };
 	struct stat st;
@@ -162,13 +162,13 @@ static int put_back(int old, const char *path, const char *tmp, mode_t mode, str
 		char *p = fstat(old, &st) == 0 ? buf_room(&b, (size_t)st.st_size + 1) : NULL;
 
 		rc = !p ? err_nomem(&also, "replace a file") : io_read_full(old, p, (size_t)st.st_size, path, &also);
-		if (rc == 0 && (rc = write_flushed(tmp, p, (size_t)st.st_size, mode, &also)) == 0)
+		if (rc == 0 && (rc = write_and_flush(tmp, p, (size_t)st.st_size, mode, &also)) == 0)
 			rc = rename(tmp, path) < 0 ? err_sys(&also, errno, "cannot replace %s", path) : file_flush_name(path, &also);
 	}
 	if (rc == 0)
 		return e->code;
 	unlink(tmp);
-	err_also(e, "and could not take it back: %s", also.msg);
+	err_also(e, "and could not undo it: %s", also.msg);
 	e->code = -EINPROGRESS;
 	return e->code;
 }
@@ -182,7 +182,7 @@ int file_replace(const char *path, const void *data, size_t n, mode_t mode, stru
 		return err_nomem(e, "replace a file");
 	if (old < 0 && errno != ENOENT && errno != ENOTDIR)
 		return err_sys(e, errno, "cannot open %s", path);
-	if (write_flushed(tmp, data, n, mode, e) < 0) {
+	if (write_and_flush(tmp, data, n, mode, e) < 0) {
 		unlink(tmp);
 		return e->code;
 	}
@@ -191,7 +191,7 @@ int file_replace(const char *path, const void *data, size_t n, mode_t mode, stru
 		unlink(tmp);
 		return e->code;
 	}
-	return file_flush_name(path, e) < 0 ? put_back(old, path, tmp, mode, e) : 0;
+	return file_flush_name(path, e) < 0 ? restore_old_file(old, path, tmp, mode, e) : 0;
 }
 
 int dir_make(const char *path, mode_t mode, struct err *e)
@@ -199,16 +199,16 @@ int dir_make(const char *path, mode_t mode, struct err *e)
 	auto_free char *p = strdup(path);
 
 	if (!p)
-		return err_nomem(e, "make a folder");
+		return err_nomem(e, "create a directory");
 	for (char *s = p + 1;; s++) {
 		char c = *s;
 
 		if (c != '/' && c != '\0')
 			continue;
 		*s = '\0';
-		/* Those above it are the system's, and open as such are. */
+		/* Missing parents are shared: readable for everybody. */
 		if (mkdir(p, c ? mode | 0755 : mode) < 0 && errno != EEXIST)
-			return err_sys(e, errno, "cannot make folder %s", p);
+			return err_sys(e, errno, "cannot create directory %s", p);
 		*s = c;
 		if (!c)
 			return 0;
@@ -220,7 +220,7 @@ bool file_exists(const char *path)
 	return access(path, F_OK) == 0;
 }
 
-static bool device_size(const char *path, uint64_t *size)
+static bool block_device_size(const char *path, uint64_t *size)
 {
 	auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
@@ -234,7 +234,7 @@ bool file_measure(const char *path, uint64_t *size, uint64_t *allocated)
 	bool ok = stat(path, &st) == 0;
 
 	if (ok && S_ISBLK(st.st_mode)) {
-		ok = device_size(path, &has[0]);
+		ok = block_device_size(path, &has[0]);
 		has[1] = has[0];
 	} else if (ok) {
 		has[0] = (uint64_t)st.st_size;
@@ -252,7 +252,7 @@ int file_free_space(const char *path, uint64_t *bytes, struct err *e)
 	struct statvfs s;
 
 	if (statvfs(path, &s) < 0)
-		return err_sys(e, errno, "cannot ask for the free space at %s", path);
+		return err_sys(e, errno, "cannot get the free space at %s", path);
 	if (__builtin_mul_overflow((uint64_t)s.f_bavail, (uint64_t)s.f_frsize, bytes))
 		*bytes = UINT64_MAX;
 	return 0;

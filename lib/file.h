@@ -1,4 +1,4 @@
-/* Files: read whole, written whole, replaced whole. */
+/* Whole files: read, written, replaced, made durable; the lock file of a VM. */
 #ifndef LIB_FILE_H
 #define LIB_FILE_H
 
@@ -10,7 +10,7 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 
-/* All of @n bytes, through EINTR and short counts. -ENODATA if the end comes first. @what: for the message. */
+/* Read or write exactly @n bytes, retrying EINTR and short counts. -ENODATA: the file ends before. @what: for the message. */
 int io_read_full(int fd, void *p, size_t n, const char *what, struct err *e) MUST_CHECK;
 int io_write_full(int fd, const void *p, size_t n, const char *what, struct err *e) MUST_CHECK;
 
@@ -18,67 +18,66 @@ int io_write_full(int fd, const void *p, size_t n, const char *what, struct err 
 int file_read(const char *path, size_t max, struct buf *b, struct err *e) MUST_CHECK;
 
 /*
- * Replace @path by @n bytes of @data, with @mode: after a cut at any point there is the old file or the new one,
- * whole. A temporary file beside it is written and flushed, renamed over it, and the folder is flushed.
- * Commit point: the rename. On failure the old file is there as before and the temporary one is gone; a rename that cannot
- * be flushed is taken back. -EINPROGRESS: that failed too, and what is there, or will be after a cut, may be either.
+ * Replace @path by @n bytes of @data, with @mode. A power cut at any point leaves the old file or the new one, whole:
+ * a temporary file beside it is written, flushed and renamed over it, then the directory is flushed.
+ * Commit point: the rename. A failure leaves the old file and removes the temporary one; if the directory cannot be
+ * flushed, the rename is undone. -EINPROGRESS: the undo failed too, and either file may be there, now or after a cut.
  */
 int file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *e) MUST_CHECK;
 
 /* Make a rename or an unlink in @dir durable. */
 int dir_flush(const char *dir, struct err *e) MUST_CHECK;
 
-/* Make the name of @path durable: flush the folder that holds it. */
+/* Make the name of @path durable: flush the directory that holds it. */
 int file_flush_name(const char *path, struct err *e) MUST_CHECK;
 
 /*
- * Make all that was written to @path durable, by whoever: data, size and times of a file, the cache of a block device.
- * -ENOENT.
+ * Make everything that any process wrote to @path durable: data, size and times of a file, the cache of a block
+ * device. -ENOENT.
  */
 int file_flush(const char *path, struct err *e) MUST_CHECK;
 
-/* Rename @tmp, which is flushed already, to @path, and make that durable. */
+/* Rename @tmp to @path and make the name durable. The content of @tmp must be flushed already. */
 int file_place(const char *tmp, const char *path, struct err *e) MUST_CHECK;
 
-/* The same where nothing may be replaced: -EEXIST if @path is there. Its name is not durable yet. */
+/* Rename @tmp to @path, but replace nothing: -EEXIST if @path exists. The name is not durable yet. */
 int file_place_new(const char *tmp, const char *path, struct err *e) MUST_CHECK;
 
-/* Make @path and what is missing above it, with @mode. Existing folders are left as they are. */
+/* Create the directory @path and its missing parents, with @mode. Existing directories are left as they are. */
 int dir_make(const char *path, mode_t mode, struct err *e) MUST_CHECK;
 
 bool file_exists(const char *path);
 
 /*
- * @path as a name that holds in any working folder: absolute, where a relative @path counts from the folder of
- * @file ("" or a bare name: the working folder). Nothing is resolved or looked at. Caller frees; NULL: no memory, or
- * the working folder is gone.
+ * @path as an absolute path. A relative @path is relative to the directory of @file ("" or a bare name: the working
+ * directory). Symlinks and ".." are not resolved. Caller frees; NULL: no memory, or the working directory was removed.
  */
 char *path_beside(const char *file, const char *path);
 
 /*
- * How many bytes @path has, and how many of them its file system has given it. A block device has all of its bytes: what
- * stat(2) says of one is of its node in /dev. False: it is not there, or cannot be asked; both are 0 then. Either may be NULL.
+ * The size of @path and the bytes allocated to it. For a block device both are the device's size: stat(2) describes
+ * only its node in /dev. False and both 0: it does not exist, or cannot be examined. Either may be NULL.
  */
 bool file_measure(const char *path, uint64_t *size, uint64_t *allocated);
 
-/* Free bytes for an ordinary user in the file system that holds @path. */
+/* Bytes that an unprivileged user can still write in the file system that holds @path. */
 int file_free_space(const char *path, uint64_t *bytes, struct err *e) MUST_CHECK;
 
 /*
- * The lock that belongs to a live process and dies with it: flock() on @path, created 0600 when missing.
+ * Take a lock that ends with the process: flock() on @path, created with mode 0600 if missing.
  *
  * @what:    written into the file for others to read ("4711 snapshot-create-as")
  * @wait_ms: how long to wait for the holder
- * @fd:      out; closing it gives the lock back
+ * @fd:      out; closing it releases the lock
  *
  * -EBUSY, naming the holder's pid and what it does.
  */
 int lock_take(const char *path, const char *what, uint64_t wait_ms, int *fd, struct err *e) MUST_CHECK;
 
-/* Who holds the lock now: "snapshot-create-as (process 4711)" into @out, or false when it is free. */
+/* The current holder of the lock, "snapshot-create-as (process 4711)", into @out; false if nobody holds it. */
 bool lock_holder(const char *path, char *out, size_t size);
 
-/* Whether both are there and are the same file. */
+/* Do both exist, and are they the same file (device and inode)? */
 bool same_file(const char *a, const char *b);
 
 #endif

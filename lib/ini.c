@@ -7,8 +7,8 @@
 
 static const char blanks[] = " \t\r";
 
-/* @s without the blanks around it, in place. */
-static char *trim(char *s)
+/* Strip leading and trailing blanks, in place. */
+static char *trim_blanks(char *s)
 {
 	char *end;
 
@@ -19,7 +19,7 @@ static char *trim(char *s)
 	return s;
 }
 
-/* A '#' is a comment at the start of a line and after a blank; elsewhere it belongs to the value. */
+/* A '#' starts a comment at the start of a line and after a blank; elsewhere it is part of the value. */
 static void drop_comment(char *s)
 {
 	for (char *p = s; *p; p++)
@@ -29,45 +29,45 @@ static void drop_comment(char *s)
 		}
 }
 
-/* "[disk vda]": @s starts with the bracket. */
-static int read_head(char *s, struct ini_line *l, struct err *e)
+/* Parse "[disk vda]". @s starts with the bracket. */
+static int read_section_head(char *s, struct ini_line *l, struct err *e)
 {
 	char *end = strchr(s, ']'), *name;
 
 	if (!end)
 		return err_set(e, -EINVAL, "a section's head has no ']'");
 	if (end[1])
-		return err_set(e, -EINVAL, "'%s' after a section's head", trim(end + 1));
+		return err_set(e, -EINVAL, "'%s' after a section's head", trim_blanks(end + 1));
 	*end = '\0';
-	s = trim(s + 1);
+	s = trim_blanks(s + 1);
 	if (!*s)
 		return err_set(e, -EINVAL, "a section without a name");
 	name = s + strcspn(s, blanks);
 	if (*name)
 		*name++ = '\0';
 	l->section = s;
-	l->name = trim(name);
+	l->name = trim_blanks(name);
 	l->key = l->value = NULL;
 	return 0;
 }
 
-/* One line, without its end, into @l. Returns 1 if it says something. */
-static int read_line(char *s, struct ini_line *l, struct err *e)
+/* Parse one line, without its newline, into @l. 1: a head or a key; 0: blank or a comment. */
+static int read_ini_line(char *s, struct ini_line *l, struct err *e)
 {
 	char *eq;
 
 	drop_comment(s);
-	s = trim(s);
+	s = trim_blanks(s);
 	if (!*s)
 		return 0;
 	if (*s == '[')
-		return read_head(s, l, e) < 0 ? e->code : 1;
+		return read_section_head(s, l, e) < 0 ? e->code : 1;
 	eq = strchr(s, '=');
 	if (!eq)
 		return err_set(e, -EINVAL, "'%s' is neither 'key = value' nor a [section]", s);
 	*eq = '\0';
-	l->key = trim(s);
-	l->value = trim(eq + 1);
+	l->key = trim_blanks(s);
+	l->value = trim_blanks(eq + 1);
 	if (!*l->key)
 		return err_set(e, -EINVAL, "a value without a key");
 	return 1;
@@ -95,7 +95,7 @@ int ini_parse(const char *file, const char *text, size_t len,
 		if (strlen(s) != (size_t)(end - s))
 			r = err_set(e, -EINVAL, "a NUL byte");
 		else
-			r = read_line(s, &l, e);
+			r = read_ini_line(s, &l, e);
 		if (r > 0)
 			r = line_fn(ctx, &l, e);
 		if (r < 0)

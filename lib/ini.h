@@ -6,7 +6,7 @@
 
 #include "lib/err.h"
 
-/* One line that says something. Strings are borrowed for the call. */
+/* One line that is neither blank nor a comment. Strings are borrowed for the call. */
 struct ini_line {
 	const char *file;
 	unsigned line;       /* from 1 */
@@ -17,9 +17,9 @@ struct ini_line {
 };
 
 /*
- * Read @text and give every section head and every key to @line_fn, in order. A callback's failure ends the reading;
- * "FILE:LINE: " is put before its message. A line that is none of these, a head without its "]", an empty key and a
- * NUL byte are -EINVAL. Duplicates are the caller's to judge: only it knows which keys may repeat.
+ * Parse @text and call @line_fn for every section head and every key, in order. If the callback fails, parsing stops
+ * and "FILE:LINE: " is prepended to its message. -EINVAL: any other line, a head without "]", an empty key, a NUL
+ * byte. Duplicates are not detected here: only the caller knows which keys may repeat.
  */
 int ini_parse(const char *file, const char *text, size_t len,
 	int (*line_fn)(void *ctx, const struct ini_line *l, struct err *e), void *ctx, struct err *e) MUST_CHECK;

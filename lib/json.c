@@ -5,7 +5,7 @@
 #include "lib/json_text.h"
 #include "lib/own.h"
 
-/* ---- one parsed text: chunks of memory, given back together ---- */
+/* ---- the document: an arena, freed as a whole ---- */
 
 #define CHUNK_MIN 512
 #define CHUNK_MAX 65536
@@ -61,7 +61,7 @@ void json_free(struct json_doc *doc)
 	free(doc);
 }
 
-/* ---- reading ---- */
+/* ---- parsing ---- */
 
 struct reader {
 	const char *start, *p, *end;
@@ -70,7 +70,7 @@ struct reader {
 	struct err *e;
 };
 
-static int bad_at(struct reader *r, const char *why)
+static int json_bad_at(struct reader *r, const char *why)
 {
 	return json_bad(r->e, r->start, r->p, r->end, why);
 }
@@ -105,7 +105,7 @@ static char *utf8_put(char *out, uint32_t c)
 	return out;
 }
 
-/* Four hexadecimal digits after "\u"; -1 if they are not there. */
+/* The four hexadecimal digits after "\u"; -1 if there are fewer. */
 static int32_t hex4(struct reader *r)
 {
 	int32_t v = 0;
@@ -123,7 +123,7 @@ static int32_t hex4(struct reader *r)
 	return v;
 }
 
-/* The escape after a backslash, decoded to *@out. */
+/* Decode the escape after a backslash to *@out, and advance that. */
 static int read_escape(struct reader *r, char **out)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -137,27 +137,27 @@ static int read_escape(struct reader *r, char **out)
 		return 0;
 	}
 	if (c != 'u')
-		return bad_at(r, "unknown escape");
+		return json_bad_at(r, "unknown escape");
 	r->p++;
 	hi = hex4(r);
 	if (hi < 0)
-		return bad_at(r, "\\u needs four hexadecimal digits");
+		return json_bad_at(r, "\\u needs four hexadecimal digits");
 	if (hi == 0)
-		return bad_at(r, "NUL inside a string");
+		return json_bad_at(r, "NUL inside a string");
 	if (hi >= 0xd800 && hi < 0xe000) {
 		if (hi >= 0xdc00 || r->end - r->p < 2 || r->p[0] != '\\' || r->p[1] != 'u')
-			return bad_at(r, "surrogate without its pair");
+			return json_bad_at(r, "surrogate without its pair");
 		r->p += 2;
 		lo = hex4(r);
 		if (lo < 0xdc00 || lo > 0xdfff)
-			return bad_at(r, "surrogate without its pair");
+			return json_bad_at(r, "surrogate without its pair");
 		hi = 0x10000 + ((hi - 0xd800) << 10) + (lo - 0xdc00);
 	}
 	*out = utf8_put(*out, (uint32_t)hi);
 	return 0;
 }
 
-/* A string, its opening quote already read. Decoding never makes it longer, so its raw length is room enough. */
+/* Parse a string behind its opening quote. Decoding never makes it longer, so its raw length is allocated. */
 static int read_string(struct reader *r, const char **s, size_t *len)
 {
 	const char *q = r->p;
@@ -179,15 +179,15 @@ static int read_string(struct reader *r, const char **s, size_t *len)
 			continue;
 		}
 		if ((unsigned char)*r->p < ' ')
-			return bad_at(r, "control character inside a string");
+			return json_bad_at(r, "control character inside a string");
 		if (!n)
-			return bad_at(r, "not UTF-8");
+			return json_bad_at(r, "not UTF-8");
 		memcpy(out, r->p, n);
 		out += n;
 		r->p += n;
 	}
 	if (r->p == r->end)
-		return bad_at(r, "");
+		return json_bad_at(r, "");
 	r->p++;
 	*out = '\0';
 	*s = base;
@@ -196,7 +196,7 @@ static int read_string(struct reader *r, const char **s, size_t *len)
 	return 0;
 }
 
-static bool digits(struct reader *r)
+static bool skip_digits(struct reader *r)
 {
 	const char *was = r->p;
 
@@ -205,8 +205,8 @@ static bool digits(struct reader *r)
 	return r->p > was;
 }
 
-/* The digits between @p and the reader's place as an integer; false if 64 bits do not hold it. */
-static bool to_int(struct reader *r, const char *p, struct json *v)
+/* Convert the digits from @p to the reader's position; false if they do not fit 64 bits. */
+static bool digits_to_int(struct reader *r, const char *p, struct json *v)
 {
 	bool neg = *p == '-';
 	uint64_t u = 0;
@@ -233,22 +233,22 @@ static int read_number(struct reader *r, struct json *v)
 	if (r->p < r->end && *r->p == '0')
 		ok = ++r->p;
 	else
-		ok = digits(r);
+		ok = skip_digits(r);
 	if (ok && r->p < r->end && *r->p == '.') {
 		whole = false;
 		r->p++;
-		ok = digits(r);
+		ok = skip_digits(r);
 	}
 	if (ok && r->p < r->end && (*r->p | 0x20) == 'e') {
 		whole = false;
 		r->p++;
 		if (r->p < r->end && (*r->p == '+' || *r->p == '-'))
 			r->p++;
-		ok = digits(r);
+		ok = skip_digits(r);
 	}
 	if (!ok)
-		return bad_at(r, "a digit is missing");
-	if (whole && to_int(r, was, v))
+		return json_bad_at(r, "a digit is missing");
+	if (whole && digits_to_int(r, was, v))
 		return 0;
 	v->type = JSON_REAL;
 	v->len = (size_t)(r->p - was);
@@ -261,12 +261,12 @@ static int read_number(struct reader *r, struct json *v)
 	return 0;
 }
 
-static int by_key(const void *a, const void *b)
+static int cmp_keys(const void *a, const void *b)
 {
 	return strcmp((*(struct json *const *)a)->key, (*(struct json *const *)b)->key);
 }
 
-/* No key twice. A few members are compared pair by pair; many are sorted, so a hostile object costs no square. */
+/* Refuse duplicate keys. Few members are compared pairwise; many are sorted, so a hostile object is not quadratic. */
 static int check_keys(struct reader *r, const struct json *o)
 {
 	const struct json *few[8], *twice = NULL;
@@ -282,21 +282,21 @@ static int check_keys(struct reader *r, const struct json *o)
 	json_each(v, o)
 		k[n++] = v;
 	if (many)
-		qsort(many, n, sizeof *many, by_key);
+		qsort(many, n, sizeof *many, cmp_keys);
 	for (size_t i = 1; i < n && !twice; i++)
 		for (size_t j = many ? i - 1 : 0; j < i && !twice; j++)
-			if (!by_key(&k[i], &k[j]))
+			if (!cmp_keys(&k[i], &k[j]))
 				twice = k[i];
 	if (!twice)
 		return 0;
-	return err_set(r->e, -EPROTO, "cannot read JSON: byte %zu: member '%s' stands twice in one object",
+	return err_set(r->e, -EPROTO, "cannot read JSON: byte %zu: member '%s' appears twice in one object",
 		       (size_t)(r->p - r->start), twice->key);
 }
 
 static int read_value(struct reader *r, int depth, struct json **out);
 
-/* An array or object, its opening bracket already read. */
-static int read_inside(struct reader *r, int depth, struct json *v)
+/* Parse an array or object behind its opening bracket. */
+static int read_members(struct reader *r, int depth, struct json *v)
 {
 	bool object = v->type == JSON_OBJECT;
 	char close = object ? '}' : ']';
@@ -305,17 +305,17 @@ static int read_inside(struct reader *r, int depth, struct json *v)
 	size_t n;
 
 	if (depth == JSON_MAX_DEPTH)
-		return bad_at(r, "nested too deeply");
+		return json_bad_at(r, "nested too deeply");
 	if (next_is(r, close))
 		return 0;
 	do {
 		if (object) {
 			if (!next_is(r, '"'))
-				return bad_at(r, "a member's name is missing");
+				return json_bad_at(r, "a member's name is missing");
 			if (read_string(r, &key, &n) < 0)
 				return r->e->code;
 			if (!next_is(r, ':'))
-				return bad_at(r, "':' is missing");
+				return json_bad_at(r, "':' is missing");
 		}
 		if (read_value(r, depth + 1, tail) < 0)
 			return r->e->code;
@@ -324,7 +324,7 @@ static int read_inside(struct reader *r, int depth, struct json *v)
 		v->count++;
 	} while (next_is(r, ','));
 	if (!next_is(r, close))
-		return bad_at(r, object ? "',' or '}' is missing" : "',' or ']' is missing");
+		return json_bad_at(r, object ? "',' or '}' is missing" : "',' or ']' is missing");
 	return object ? check_keys(r, v) : 0;
 }
 
@@ -335,7 +335,7 @@ static struct json *new_node(struct reader *r)
 
 	if (!v)
 		return NULL;
-	gap = -(uintptr_t)v % _Alignof(struct json); /* strings leave the end anywhere */
+	gap = -(uintptr_t)v % _Alignof(struct json); /* a string before it may end at any address */
 	v = (struct json *)((char *)v + gap);
 	r->doc->at = (char *)(v + 1);
 	memset(v, 0, sizeof *v);
@@ -352,9 +352,9 @@ static int read_value(struct reader *r, int depth, struct json **out)
 
 	r->p = json_skip_blank(r->p, r->end);
 	if (r->p == r->end)
-		return bad_at(r, "");
+		return json_bad_at(r, "");
 	if (!r->nodes_left--)
-		return err_set(r->e, -EFBIG, "cannot read JSON: byte %zu: more values than we take",
+		return err_set(r->e, -EFBIG, "cannot read JSON: byte %zu: too many values",
 			       (size_t)(r->p - r->start));
 	*out = v = new_node(r);
 	if (!v)
@@ -376,9 +376,9 @@ static int read_value(struct reader *r, int depth, struct json **out)
 	case '[':
 	case '{':
 		v->type = *r->p++ == '{' ? JSON_OBJECT : JSON_ARRAY;
-		return read_inside(r, depth, v);
+		return read_members(r, depth, v);
 	}
-	return bad_at(r, "a value is missing");
+	return json_bad_at(r, "a value is missing");
 }
 
 int json_parse(const char *text, size_t len, size_t max_nodes, struct json_doc **doc, struct err *e)
@@ -392,12 +392,12 @@ int json_parse(const char *text, size_t len, size_t max_nodes, struct json_doc *
 		return e->code;
 	r.p = json_skip_blank(r.p, r.end);
 	if (r.p != r.end)
-		return bad_at(&r, "something follows the value");
+		return json_bad_at(&r, "something follows the value");
 	*doc = take_ptr(&d);
 	return 0;
 }
 
-/* ---- looking things up ---- */
+/* ---- lookup ---- */
 
 const struct json *json_get(const struct json *o, const char *key)
 {
@@ -458,7 +458,7 @@ int json_need_str(const struct json *o, const char *key, const char **out, struc
 	return rc;
 }
 
-/* Signed or not, 64 bits: @want_uint says which half of the range that the other cannot hold is refused. */
+/* A required 64-bit integer: @want_uint refuses negative numbers, else those above INT64_MAX are refused. */
 static int need_number(const struct json *o, const char *key, bool want_uint, int64_t *out, struct err *e)
 {
 	const struct json *v;

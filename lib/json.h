@@ -1,4 +1,4 @@
-/* JSON: a reader that trusts nothing, and a writer. RFC 8259. */
+/* JSON: a strict parser for untrusted text, and a writer. RFC 8259. */
 #ifndef LIB_JSON_H
 #define LIB_JSON_H
 
@@ -15,8 +15,8 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_AR
 
 /*
  * One value. Children of arrays and objects are a list; strings are UTF-8, NUL-terminated, without inner NULs.
- * A number with a fraction or an exponent, or an integer beyond 64 bits, is JSON_REAL and keeps its text as it
- * was written (s, len): nothing here computes with one, so nothing is rounded.
+ * A number with a fraction or an exponent, or an integer beyond 64 bits, is JSON_REAL and keeps its text (s, len):
+ * nobody computes with one, so it is never rounded.
  */
 struct json {
 	enum json_type type;
@@ -67,7 +67,7 @@ int64_t json_int(const struct json *v, int64_t fallback);    /* too big for int6
 uint64_t json_uint(const struct json *v, uint64_t fallback); /* negative numbers give the fallback */
 bool json_bool(const struct json *v, bool fallback);
 
-/* The same for a member that has to be there: -EPROTO naming the member and what was found. */
+/* The same for a required member: -EPROTO names the member and the type that was found. */
 int json_need(const struct json *o, const char *key, enum json_type type, const struct json **out,
 	      struct err *e) MUST_CHECK;
 int json_need_str(const struct json *o, const char *key, const char **out, struct err *e) MUST_CHECK;
@@ -80,15 +80,15 @@ int json_need_bool(const struct json *o, const char *key, bool *out, struct err 
 	     v = v->next)
 
 /*
- * Go through an array or object that is still text, one element at a time and without memory: for texts too
- * large to hold as nodes, of which each element is then parsed alone.
+ * Iterate over an array or object that is still text, without allocating: for texts too large to hold as nodes.
+ * The caller parses each element by itself.
  *
  *	struct json_iter it = json_iter(text, len);
  *	while ((n = json_iter_next(&it, e)) > 0)
  *		... it.key (objects: raw, escapes not decoded), it.val ...
  *
- * 1: an element is in it.key and it.val; 0: that was all; -EPROTO: @text is no array or object, or its
- * brackets, quotes or commas are wrong. What is inside @val is only skipped: json_parse() checks it.
+ * 1: an element is in it.key and it.val; 0: no more elements; -EPROTO: @text is no array or object, or its
+ * brackets, quotes or commas are wrong. The inside of @val is skipped unchecked: json_parse() checks it.
  */
 struct json_span {
 	const char *p;
@@ -97,8 +97,8 @@ struct json_span {
 
 struct json_iter {
 	const char *start, *p, *end;
-	char close; /* what ends it; 0 before the first element */
-	bool more;  /* an element was read */
+	char close; /* the closing bracket; 0 before the first element */
+	bool more;  /* an element was read: a comma must follow, or the end */
 	struct json_span key, val;
 };
 
@@ -109,13 +109,13 @@ bool json_span_is(struct json_span s, const char *text);
 /*
  * Writing: calls in document order; commas, quotes, escapes and (with @pretty) indentation are done here.
  * Inside an object every value is preceded by its key. A NULL key means "in an array or at the top".
- * Bytes that are not UTF-8 are written as U+FFFD. Memory trouble shows in the buffer: buf_check() at the end.
+ * Bytes that are not UTF-8 are written as U+FFFD. Running out of memory is recorded in the buffer: buf_check() at the end.
  */
 struct json_out {
 	struct buf *b;
 	bool pretty; /* four blanks a level, as qemu-img prints */
 	int depth;
-	bool more;   /* something is on this level already */
+	bool more;   /* this level has an element already */
 };
 
 void json_out_init(struct json_out *w, struct buf *b, bool pretty);

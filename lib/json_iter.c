@@ -1,9 +1,9 @@
-/* JSON gone through as text, value after value: see json.h. */
+/* struct json_iter: see json.h. */
 #include <string.h>
 
 #include "lib/json_text.h"
 
-static const char *skip_string(const char *p, const char *end)
+static const char *skip_json_string(const char *p, const char *end)
 {
 	for (p++; p < end && *p != '"'; p++)
 		if (*p == '\\' && p + 1 < end)
@@ -11,8 +11,8 @@ static const char *skip_string(const char *p, const char *end)
 	return p < end ? p + 1 : NULL;
 }
 
-/* Past one value, by its quotes and brackets alone; NULL if they do not match. */
-static const char *skip_value(const char *p, const char *end)
+/* Skip one value by counting its quotes and brackets alone; NULL if they do not match. */
+static const char *skip_json_value(const char *p, const char *end)
 {
 	char close[JSON_MAX_DEPTH];
 	int depth = 0;
@@ -24,7 +24,7 @@ static const char *skip_value(const char *p, const char *end)
 		if (p == end)
 			return NULL;
 		if (*p == '"') {
-			p = skip_string(p, end);
+			p = skip_json_string(p, end);
 			if (!p)
 				return NULL;
 			continue;
@@ -89,7 +89,7 @@ int json_iter_next(struct json_iter *it, struct err *e)
 	it->more = true;
 	it->p = json_skip_blank(it->p, it->end);
 	if (it->close == '}') {
-		q = it->p < it->end && *it->p == '"' ? skip_string(it->p, it->end) : NULL;
+		q = it->p < it->end && *it->p == '"' ? skip_json_string(it->p, it->end) : NULL;
 		if (!q)
 			return iter_bad(it, e, "a member's name is missing");
 		it->key = (struct json_span){ it->p + 1, (size_t)(q - it->p) - 2 };
@@ -98,7 +98,7 @@ int json_iter_next(struct json_iter *it, struct err *e)
 			return iter_bad(it, e, "':' is missing");
 		it->p = json_skip_blank(it->p, it->end);
 	}
-	q = skip_value(it->p, it->end);
+	q = skip_json_value(it->p, it->end);
 	if (!q)
 		return iter_bad(it, e, "a value is broken");
 	it->val = (struct json_span){ it->p, (size_t)(q - it->p) };

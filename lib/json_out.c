@@ -1,4 +1,4 @@
-/* JSON written: see json.h. */
+/* struct json_out: see json.h. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@ void json_out_init(struct json_out *w, struct buf *b, bool pretty)
 	*w = (struct json_out){ .b = b, .pretty = pretty };
 }
 
-static void new_line(struct json_out *w)
+static void put_newline(struct json_out *w)
 {
 	if (w->pretty)
 		buf_addf(w->b, "\n%*s", w->depth * 4, "");
@@ -32,7 +32,7 @@ static void put_quoted(struct buf *b, const char *s)
 			buf_adds(b, "\\ufffd");
 		else if (!run && ((unsigned char)*s < ' ' || *s == 0x7f))
 			buf_addf(b, "\\u%04x", (unsigned)*s);
-		else if (n == 2 && (unsigned char)*s == 0xc2 && (unsigned char)s[1] < 0xa0) /* C1: a terminal obeys it */
+		else if (n == 2 && (unsigned char)*s == 0xc2 && (unsigned char)s[1] < 0xa0) /* C1: terminals interpret these */
 			buf_addf(b, "\\u%04x", (unsigned char)s[1]);
 		else
 			buf_add(b, s, n);
@@ -42,13 +42,13 @@ static void put_quoted(struct buf *b, const char *s)
 	buf_addc(b, '"');
 }
 
-/* What stands before every value: the comma, the line, the key. */
-static void before(struct json_out *w, const char *key)
+/* Write what precedes a value: the comma, the line break, the key. */
+static void put_value_prefix(struct json_out *w, const char *key)
 {
 	if (w->more)
 		buf_adds(w->b, w->pretty ? "," : ", ");
 	if (w->depth)
-		new_line(w);
+		put_newline(w);
 	w->more = true;
 	if (key) {
 		put_quoted(w->b, key);
@@ -56,45 +56,45 @@ static void before(struct json_out *w, const char *key)
 	}
 }
 
-static void open_level(struct json_out *w, const char *key, char c)
+static void json_open_level(struct json_out *w, const char *key, char c)
 {
-	before(w, key);
+	put_value_prefix(w, key);
 	buf_addc(w->b, c);
 	w->depth++;
 	w->more = false;
 }
 
-static void close_level(struct json_out *w, char c)
+static void json_close_level(struct json_out *w, char c)
 {
 	w->depth--;
-	new_line(w);
+	put_newline(w);
 	buf_addc(w->b, c);
 	w->more = true;
 }
 
 void json_obj(struct json_out *w, const char *key)
 {
-	open_level(w, key, '{');
+	json_open_level(w, key, '{');
 }
 
 void json_obj_end(struct json_out *w)
 {
-	close_level(w, '}');
+	json_close_level(w, '}');
 }
 
 void json_arr(struct json_out *w, const char *key)
 {
-	open_level(w, key, '[');
+	json_open_level(w, key, '[');
 }
 
 void json_arr_end(struct json_out *w)
 {
-	close_level(w, ']');
+	json_close_level(w, ']');
 }
 
 void json_put_raw(struct json_out *w, const char *key, const char *text)
 {
-	before(w, key);
+	put_value_prefix(w, key);
 	buf_adds(w->b, text);
 }
 
@@ -104,19 +104,19 @@ void json_put_str(struct json_out *w, const char *key, const char *s)
 		json_put_null(w, key);
 		return;
 	}
-	before(w, key);
+	put_value_prefix(w, key);
 	put_quoted(w->b, s);
 }
 
 void json_put_int(struct json_out *w, const char *key, int64_t v)
 {
-	before(w, key);
+	put_value_prefix(w, key);
 	buf_addf(w->b, "%" PRId64, v);
 }
 
 void json_put_uint(struct json_out *w, const char *key, uint64_t v)
 {
-	before(w, key);
+	put_value_prefix(w, key);
 	buf_addf(w->b, "%" PRIu64, v);
 }
 
@@ -153,10 +153,10 @@ void json_put(struct json_out *w, const char *key, const struct json *v)
 		return;
 	case JSON_ARRAY:
 	case JSON_OBJECT:
-		open_level(w, key, v->type == JSON_OBJECT ? '{' : '[');
-		json_each(c, v) /* as deep as the parser let it be */
+		json_open_level(w, key, v->type == JSON_OBJECT ? '{' : '[');
+		json_each(c, v) /* recursion is bounded by JSON_MAX_DEPTH */
 			json_put(w, v->type == JSON_OBJECT ? c->key : NULL, c);
-		close_level(w, v->type == JSON_OBJECT ? '}' : ']');
+		json_close_level(w, v->type == JSON_OBJECT ? '}' : ']');
 		return;
 	}
 }

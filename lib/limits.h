@@ -1,4 +1,4 @@
-/* How much an image may ask of us, and the disk that each cap still allows. The same caps as QEMU's. */
+/* Caps on what an image may claim, with the disk size that each still allows. The same caps as QEMU's. */
 #ifndef LIB_LIMITS_H
 #define LIB_LIMITS_H
 
@@ -15,11 +15,11 @@
 /* Host offsets of data and tables: bits 9 to 55. */
 #define MAX_HOST_OFF (1ull << 56)
 
-/* Snapshots of one image, and the bytes of their table. Not bound to the disk's size. */
+/* Snapshots of one image, and the bytes of their table. Independent of the disk's size. */
 #define MAX_SNAPSHOTS   65536
 #define MAX_SNAP_TABLE  (64 * MIB)
 #define MAX_SNAP_STRING 65535
-#define MAX_SNAP_EXTRA  1024 /* QEMU's; we keep longer ones, but it opens no such image */
+#define MAX_SNAP_EXTRA  1024 /* QEMU refuses images with more; we read and keep it */
 
 /* Bitmaps: as many as QEMU opens; a table of 512 MiB of bits follows 16 TiB of disk at 4 KiB granularity. */
 #define MAX_BITMAPS        65535

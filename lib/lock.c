@@ -10,8 +10,8 @@
 #include "lib/own.h"
 #include "lib/text.h"
 
-/* What the holder wrote: "4711 snapshot-create-as". False if it is not readable as that (yet). */
-static bool read_holder(int fd, char *out, size_t size)
+/* Parse the holder's note, "4711 snapshot-create-as". False if it is not (completely) written yet. */
+static bool read_lock_holder(int fd, char *out, size_t size)
 {
 	char text[80];
 	ssize_t n = pread(fd, text, sizeof text - 1, 0);
@@ -41,7 +41,7 @@ int lock_take(const char *path, const char *what, uint64_t wait_ms, int *fd, str
 			return err_sys(e, errno, "cannot lock %s", path);
 		if (deadline_left_ms(d) == 0)
 			return err_set(e, -EBUSY, "busy with %s",
-				read_holder(lock, who, sizeof who) ? who : "another command");
+				read_lock_holder(lock, who, sizeof who) ? who : "another command");
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	}
 	n = snprintf(text, sizeof text, "%d %s\n", (int)getpid(), what);
@@ -57,7 +57,7 @@ bool lock_holder(const char *path, char *out, size_t size)
 
 	if (lock < 0 || flock(lock, LOCK_SH | LOCK_NB) == 0)
 		return false;
-	if (!read_holder(lock, out, size))
+	if (!read_lock_holder(lock, out, size))
 		snprintf(out, size, "another command");
 	return true;
 }

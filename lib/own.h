@@ -1,4 +1,4 @@
-/* Owning memory and descriptors: given back when the variable goes out of scope, unless taken. */
+/* Owning memory and descriptors: freed or closed when the variable goes out of scope, unless taken. */
 #ifndef LIB_OWN_H
 #define LIB_OWN_H
 
@@ -19,7 +19,7 @@ static inline void own_close(int *fd)
 #define auto_free __attribute__((cleanup(own_free)))
 #define auto_fd   __attribute__((cleanup(own_close)))
 
-/* Hand a descriptor over: the variable no longer owns it. */
+/* Transfer ownership of a descriptor: the variable becomes -1. */
 static inline int take_fd(int *fd)
 {
 	int v = *fd;
@@ -28,7 +28,7 @@ static inline int take_fd(int *fd)
 	return v;
 }
 
-/* Hand memory (or any pointer that a cleanup attribute owns) over. */
+/* Transfer ownership of a pointer: the variable becomes NULL. */
 #define take_ptr(pp)                                                                               \
 	({                                                                                         \
 		__typeof__(*(pp)) taken_ = *(pp);                                                  \

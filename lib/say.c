@@ -10,13 +10,13 @@
 
 #include "lib/buf.h"
 
-static struct buf kept;
+static struct buf queue; /* not written yet */
 
 /*
- * The same terminal or pipe, opened once more: that it does not block is then our affair alone, not that of all who share
- * it. -1: there is none, or it cannot be opened.
+ * stderr opened again through /proc: O_NONBLOCK is a property of the open file, and fd 2 may be shared with other
+ * processes. -1: no terminal or pipe, or it cannot be opened.
  */
-static int reopened(void)
+static int stderr_nonblocking(void)
 {
 	static int fd = -2;
 	struct stat st;
@@ -27,51 +27,51 @@ static int reopened(void)
 	return fd;
 }
 
-/* How much of it went. What cannot be written at all counts as gone: there is nobody to hear it. */
-static size_t write_free(const char *p, size_t n)
+/* Write what fits now and return its length. An error counts as written: nobody can read it. */
+static size_t write_nonblocking(const char *p, size_t n)
 {
 	struct pollfd w = { .fd = STDERR_FILENO, .events = POLLOUT };
-	int fd = reopened();
+	int fd = stderr_nonblocking();
 	ssize_t r;
 
 	if (poll(&w, 1, 0) == 0)
 		return 0;
-	/* Without one of our own: what poll() has called free takes a short line. */
+	/* Without a non-blocking descriptor: after POLLOUT a short line does not block. */
 	r = write(fd >= 0 ? fd : STDERR_FILENO, p, n);
 	return r >= 0 ? (size_t)r : errno == EAGAIN || errno == EINTR ? 0 : n;
 }
 
 void say_if_free(const char *p, size_t n)
 {
-	if (!kept.n)
-		write_free(p, n);
+	if (!queue.n)
+		write_nonblocking(p, n);
 }
 
-static void drop_said(size_t n)
+static void queue_drop(size_t n)
 {
 	struct buf rest = { 0 };
 
-	if (n < kept.n)
-		buf_add(&rest, kept.p + n, kept.n - n);
-	buf_done(&kept);
-	kept = rest;
+	if (n < queue.n)
+		buf_add(&rest, queue.p + n, queue.n - n);
+	buf_done(&queue);
+	queue = rest;
 }
 
 void say(const char *p, size_t n)
 {
-	buf_add(&kept, p, n);
-	if (kept.n)
-		drop_said(write_free(kept.p, kept.n));
+	buf_add(&queue, p, n);
+	if (queue.n)
+		queue_drop(write_nonblocking(queue.p, queue.n));
 }
 
 void say_rest(void)
 {
 	struct pollfd w = { .fd = STDERR_FILENO, .events = POLLOUT };
 
-	while (kept.n) {
-		size_t n = write_free(kept.p, kept.n);
+	while (queue.n) {
+		size_t n = write_nonblocking(queue.p, queue.n);
 
-		drop_said(n);
+		queue_drop(n);
 		if (!n)
 			poll(&w, 1, 100);
 	}

@@ -1,19 +1,19 @@
 /*
- * stderr, without ever waiting for who reads it: a terminal that ^S has stopped, a pipe whose reader sleeps. A guest may
- * stand while we speak.
+ * Writes to stderr that never block, even if ^S has stopped the terminal or the pipe's reader sleeps: the guest may be
+ * paused while we write.
  */
 #ifndef LIB_SAY_H
 #define LIB_SAY_H
 
 #include <stddef.h>
 
-/* Say it if that goes at once. What does not is of no use later: how far something is. */
+/* Write now or drop it: for progress, which is useless later. */
 void say_if_free(const char *p, size_t n);
 
-/* Say it, at once or with what is said next, in order; nothing is lost but by say_rest() not being called. */
+/* Queue text and write what fits now. Order is kept, nothing is dropped; call say_rest() before exiting. */
 void say(const char *p, size_t n);
 
-/* Wait until all of it is said. */
+/* Write the rest of the queue, waiting as long as it takes. */
 void say_rest(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* The listings and the progress line of lib/text.h. */
+/* struct table and progress() of lib/text.h. */
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,8 +8,8 @@
 
 #define MAX_COLS 12
 
-/* Letters as a terminal counts them: UTF-8's continuation bytes take no room. */
-static size_t width(const char *s)
+/* Columns on a terminal, one per character: UTF-8 continuation bytes are not counted. */
+static size_t text_columns(const char *s)
 {
 	size_t n = 0;
 
@@ -51,13 +51,13 @@ int table_print(struct table *t, FILE *f, struct err *e)
 	if (buf_check(&t->text, "print a table", e) < 0)
 		return e->code;
 	for (size_t i = 0; i < t->n_cells; i++, p += strlen(p) + 1)
-		if (width(p) > wide[i % t->cols])
-			wide[i % t->cols] = width(p);
+		if (text_columns(p) > wide[i % t->cols])
+			wide[i % t->cols] = text_columns(p);
 	p = t->text.p;
 	for (size_t i = 0; i < t->n_cells; i++, p += strlen(p) + 1) {
 		bool last = i % t->cols == t->cols - 1;
 
-		fprintf(f, " %s%*s", p, last ? 0 : (int)(wide[i % t->cols] - width(p) + 2), "");
+		fprintf(f, " %s%*s", p, last ? 0 : (int)(wide[i % t->cols] - text_columns(p) + 2), "");
 		if (last)
 			putc('\n', f);
 		if (i == t->cols - 1) {

@@ -53,7 +53,7 @@ int text_num(const char *s, uint64_t min, uint64_t max, const char *what, uint64
 	return 0;
 }
 
-/* The power of 1024 that a suffix stands for, in bits; -1 if it is none. "B" alone means bytes. */
+/* log2 of a suffix's multiplier ("K": 10); -1 if it is no suffix. "B" alone means bytes. */
 static int suffix_bits(const char *s)
 {
 	static const char letters[] = "kmgtpe";
@@ -87,7 +87,7 @@ int text_size(const char *s, uint64_t unit, const char *what, uint64_t *out, str
 			}
 	}
 	bits = suffix_bits(p);
-	if (bits < 0 || (scale > 1 && !*p)) /* "1.5" of what? */
+	if (bits < 0 || (scale > 1 && !*p)) /* a fraction of a byte */
 		return err_set(e, -EINVAL, "%s '%s' is not a size (a number with K, M, G, T, P or E)", what, s);
 	mul = *p ? 1ull << bits : unit;
 	add = (uint64_t)((unsigned __int128)frac * mul / scale);
@@ -96,7 +96,7 @@ int text_size(const char *s, uint64_t unit, const char *what, uint64_t *out, str
 	return 0;
 }
 
-/* @a / @b to the nearest whole number, from the middle to the even one: as printf rounds. */
+/* @a / @b rounded to nearest, ties to even, as printf rounds. */
 static uint64_t div_round(unsigned __int128 a, uint64_t b)
 {
 	uint64_t q = (uint64_t)(a / b), rest = (uint64_t)(a % b);
@@ -109,7 +109,7 @@ void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
 	unsigned i = 0, scale = 1;
 	int digits = 0; /* after the point */
 
-	/* Step up at 1000, not at 1024, so that three digits always do. */
+	/* The next unit from 1000 on, not 1024: three digits are always enough. */
 	while (bytes >> 10 * i >= 1000)
 		i++;
 	while (scale < 1000 && bytes >> 10 * i < 100 / scale) {
@@ -185,7 +185,7 @@ size_t text_cut(const char *s, size_t max)
 {
 	size_t n = strnlen(s, max);
 
-	/* What follows is the inside of a character: back to where that begins. Such bytes are at most three in a row. */
+	/* A continuation byte follows: go back to the first byte of its character, at most three bytes. */
 	for (size_t back = 0; n == max && back < 4 && back < n; back++)
 		if (((unsigned char)s[n - back] & 0xc0) != 0x80)
 			return n - back;
@@ -208,7 +208,7 @@ void text_shell_quote(struct buf *b, const char *s)
 	buf_addc(b, '\'');
 }
 
-/* The bytes of the UTF-8 character that @p begins with, and its number; 0: it begins none. */
+/* Length of the UTF-8 character at @p, and its code point in *@c; 0: invalid. */
 static size_t utf8_char(const unsigned char *p, uint32_t *c)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };

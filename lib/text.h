@@ -1,4 +1,4 @@
-/* What people type and read: sizes, numbers, tables, progress, near misses. */
+/* Text that people type and read: numbers, sizes, time spans, quoting, tables, progress. */
 #ifndef LIB_TEXT_H
 #define LIB_TEXT_H
 
@@ -14,15 +14,14 @@
 int text_num(const char *s, uint64_t min, uint64_t max, const char *what, uint64_t *out, struct err *e) MUST_CHECK;
 
 /*
- * Take the next number out of a line of words: blanks and @sep before it are passed over, *p ends up behind it. False,
- * and *p stays, if what follows is no number of 64 bits. For what the kernel and QEMU print; libc's scanf would bring
- * its floating point along.
+ * Parse the next number of a line, skipping blanks and @sep before it, and advance *p past it. False, with *p unchanged,
+ * if no number of 64 bits follows. For text that the kernel or QEMU prints; scanf() would link libc's floating point.
  */
 bool text_take_num(const char **p, char sep, uint64_t *out);
 
 /*
- * Take the next word out of a list with commas, in which ",," is a comma, as in QEMU's options. @word: out, as much room as all of
- * the list takes. *p ends up at the word behind it; NULL behind the last, and then there is none: false.
+ * Parse the next word of a comma-separated list; ",," is a literal comma, as in QEMU's options. @word: out, as large as
+ * the whole list. *p advances to the next word, and to NULL after the last one; false if *p is NULL.
  */
 bool text_take_word(const char **p, char *word);
 
@@ -36,33 +35,33 @@ int text_size(const char *s, uint64_t unit, const char *what, uint64_t *out, str
 #define TEXT_SIZE_MAX 24
 void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX]);
 
-/* @part of @whole in hundredths, with two digits after the point, in @out; all of nothing is 100.00. Returns @out. */
+/* @part of @whole in percent, "42.00", into @out; 100.00 if @whole is 0. Returns @out. */
 const char *text_percent(uint64_t part, uint64_t whole, char out[TEXT_SIZE_MAX]);
 
 /* A time span with an optional suffix ms, s, m, h, into milliseconds; a bare number counts seconds. */
 int text_span(const char *s, const char *what, uint64_t *ms, struct err *e) MUST_CHECK;
 
-/* How many single-letter edits lie between two words (Levenshtein); words over 31 letters count as far apart. */
+/* Levenshtein distance of two words; 32 if either has more than 31 letters. */
 unsigned text_distance(const char *a, const char *b);
 
-/* How many of @s's first @max bytes to keep, so that no character of several bytes (UTF-8) is cut. */
+/* The largest length, @max at most, at which @s can be cut without splitting a UTF-8 character. */
 size_t text_cut(const char *s, size_t max);
 
-/* Whether @s is UTF-8: no overlong forms, no surrogates. QMP, and so the record, can say nothing else. */
+/* Is @s valid UTF-8, without overlong forms and surrogates? QMP and the record can hold nothing else. */
 bool text_is_utf8(const char *s);
 
 /*
- * @s for a terminal: control characters (C0, DEL, C1), what turns the direction of writing, and bytes that are not UTF-8
- * become \xNN. Names come from images, paths from strangers.
+ * Append @s so that a terminal can show it: control characters (C0, DEL, C1), bidirectional overrides and bytes that
+ * are not UTF-8 become \xNN. Names and paths may come from untrusted images.
  */
 void text_put_safe(struct buf *b, const char *s);
 
-/* @s for a POSIX shell: bare when harmless, else in single quotes. */
+/* Append @s as one word of a POSIX shell: in single quotes if it needs them. */
 void text_shell_quote(struct buf *b, const char *s);
 
 /*
  * A listing as virsh lays it out: " Id   Name" over dashes, columns as wide as their widest cell.
- * Cells are copied. Memory trouble shows when printed.
+ * Cells are copied. table_print() reports -ENOMEM for all of them.
  */
 struct table {
 	unsigned cols;
@@ -77,13 +76,13 @@ int table_print(struct table *t, FILE *f, struct err *e) MUST_CHECK;
 void table_done(struct table *t);
 
 /*
- * "LABEL: [ 42 %]" in place on stderr if that is a terminal; silent elsewhere. Waits for nobody. progress_end() ends
- * the line.
+ * Show "LABEL: [ 42 %]" in place on stderr if that is a terminal. Never blocks (say_if_free()). progress_end() ends the
+ * line.
  */
 void progress(const char *label, uint64_t done, uint64_t total);
 void progress_end(void);
 
-/* From now on elsewhere too. */
+/* Show progress even if stderr is no terminal (--verbose). */
 void progress_always(void);
 
 #endif

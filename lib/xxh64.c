@@ -1,4 +1,4 @@
-/* As its specification has it ("xxHash fast digest algorithm", 0.1.1); steps are its. */
+/* Written from its specification, "xxHash fast digest algorithm" 0.1.1; step numbers refer to it. */
 #include "lib/xxh64.h"
 
 #include <endian.h>
@@ -15,7 +15,7 @@ static uint64_t rotate_left(uint64_t v, unsigned n)
 	return v << n | v >> (64 - n);
 }
 
-static uint64_t lane(const uint8_t *p)
+static uint64_t hash_lane(const uint8_t *p)
 {
 	uint64_t v;
 
@@ -23,24 +23,24 @@ static uint64_t lane(const uint8_t *p)
 	return le64toh(v);
 }
 
-static uint64_t add_round(uint64_t acc, uint64_t in)
+static uint64_t hash_add_round(uint64_t acc, uint64_t in)
 {
 	return rotate_left(acc + in * PRIME_2, 31) * PRIME_1;
 }
 
-/* Steps 1 to 3: stripes of four lanes. */
-static uint64_t stripes(const uint8_t **p, size_t *n)
+/* Steps 1 to 3: process stripes of four lanes. */
+static uint64_t hash_stripes(const uint8_t **p, size_t *n)
 {
 	static const unsigned turns[] = { 1, 7, 12, 18 };
 	uint64_t acc[4] = { PRIME_1 + PRIME_2, PRIME_2, 0, 0 - PRIME_1 }, sum = 0;
 
 	for (; *n >= 32; *p += 32, *n -= 32)
 		for (unsigned i = 0; i < 4; i++)
-			acc[i] = add_round(acc[i], lane(*p + 8 * i));
+			acc[i] = hash_add_round(acc[i], hash_lane(*p + 8 * i));
 	for (unsigned i = 0; i < 4; i++)
 		sum += rotate_left(acc[i], turns[i]);
 	for (unsigned i = 0; i < 4; i++)
-		sum = (sum ^ add_round(0, acc[i])) * PRIME_1 + PRIME_4;
+		sum = (sum ^ hash_add_round(0, acc[i])) * PRIME_1 + PRIME_4;
 	return sum;
 }
 
@@ -49,11 +49,11 @@ uint64_t xxh64(const uint8_t *p, size_t n)
 	uint64_t acc = PRIME_5, len = n;
 
 	if (n >= 32)
-		acc = stripes(&p, &n);
+		acc = hash_stripes(&p, &n);
 	acc += len;
-	/* Step 5: what is left. */
+	/* Step 5: the remaining bytes. */
 	for (; n >= 8; p += 8, n -= 8)
-		acc = rotate_left(acc ^ add_round(0, lane(p)), 27) * PRIME_1 + PRIME_4;
+		acc = rotate_left(acc ^ hash_add_round(0, hash_lane(p)), 27) * PRIME_1 + PRIME_4;
 	if (n >= 4) {
 		uint32_t half;
 

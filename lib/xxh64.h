@@ -1,4 +1,4 @@
-/* The hash XXH64 with seed 0: tells contents apart, and Zstandard frames may end with the lower half of it. */
+/* The hash XXH64 with seed 0: identifies content. Zstandard's frame checksum is its lower half. */
 #ifndef LIB_XXH64_H
 #define LIB_XXH64_H
 

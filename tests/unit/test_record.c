@@ -255,10 +255,10 @@ static void test_bases(void **state)
 	assert_int_equal(file_replace(file, "", 0, 0600, &e), 0);
 	assert_int_equal(symlink(file, link), 0);
 	assert_null(record_base(r, link));
-	assert_int_equal(record_base_put(r, link, &seen, &e), 0);
+	assert_int_equal(record_base_put(r, link, link, &seen, &e), 0);
 	seen.size--;
-	assert_int_equal(record_base_put(r, file, &seen, &e), 0);
-	assert_int_equal(record_base_put(r, "/not/there", &seen, &e), 0);
+	assert_int_equal(record_base_put(r, file, link, &seen, &e), 0);
+	assert_int_equal(record_base_put(r, "/not/there", "/not/there", &seen, &e), 0);
 	assert_int_equal(r->n_bases, 2);
 	assert_true(r->bases_new);
 	assert_int_equal(record_save(r, &e), 0);
@@ -270,9 +270,13 @@ static void test_bases(void **state)
 		struct record_base *b = record_base(again, i ? "/not/there" : link);
 
 		assert_string_equal(b->file, i ? "/not/there" : file);
+		assert_string_equal(b->name, i ? "/not/there" : link);
+		assert_ptr_equal(record_base_named(again, b->name), b);
 		free(take_ptr(&b->file));
+		free(take_ptr(&b->name));
 		assert_memory_equal(b, &seen, sizeof seen);
 		b->file = strdup(i ? "/not/there" : file);
+		b->name = strdup(i ? "/not/there" : link);
 	}
 	record_base_drop(again, link);
 	record_base_drop(again, "/nor/this");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/own.h"
+#include "lib/text.h"
 #include "monitor/monitor.h"
 
 /* Run one HMP command. @text: out, its output, owned by *@doc. */
@@ -79,21 +80,40 @@ int mon_hmp_refused(const char *line, const char *text, struct err *e)
 	return err_set(e, -EREMOTEIO, "QEMU refused '%s': %s", line, why.n ? buf_str(&why) : "no reason given");
 }
 
-int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e)
+int mon_hmp_memory(struct mon *m, const char *block, uint64_t gpa, struct deadline d, uint64_t *at, struct err *e)
 {
 	auto_json struct json_doc *doc = NULL;
+	char line[40], want[140];
 	const char *text, *p;
 	char *end;
 
-	if (hmp_call(m, "gpa2hva 0", d, &doc, &text, e) < 0)
+	snprintf(line, sizeof line, "gpa2hva 0x%llx", (unsigned long long)gpa);
+	snprintf(want, sizeof want, " (%s) is 0x", block);
+	if (hmp_call(m, line, d, &doc, &text, e) < 0)
 		return e->code;
 	/* "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000" */
-	p = strstr(text, " is 0x");
-	*at = p ? strtoull(p + 4, &end, 16) : 0;
+	if (!str_starts(text, "Host virtual") && !str_starts(text, "No memory") && !str_starts(text, "Memory at address"))
+		return err_set(e, -EPROTO, "QEMU does not report the address of the guest's memory");
+	p = strstr(text, want);
+	if (!p)
+		return err_set(e, -ENOENT, "there is no %s at address 0x%llx", block, (unsigned long long)gpa);
+	*at = strtoull(p + strlen(want) - 2, &end, 16);
 	return *at && strchr("\r\n", *end) ? 0 : err_set(e, -EPROTO, "QEMU does not report the address of the guest's memory");
 }
 
-int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *name), char name[128], struct err *e)
+/* The total, behind offset and bytes used: "ram0  4 KiB  0x0 0x4000000 0x4000000"; since 8.0 more comes behind it. 0: none. */
+static uint64_t total_of(const char *line)
+{
+	const char *end = line + strcspn(line, "\n");
+
+	for (int i = 0; i < 3 && line; i++) {
+		line = strstr(line, " 0x");
+		line = line && line < end ? line + 3 : NULL;
+	}
+	return line ? strtoull(line, NULL, 16) : 0;
+}
+
+int mon_hmp_block(struct mon *m, struct deadline d, mon_block_fn *known, void *ctx, char name[128], struct err *e)
 {
 	auto_json struct json_doc *doc = NULL;
 	const char *text;
@@ -109,7 +129,7 @@ int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *na
 		if (head || !n)
 			continue;
 		snprintf(name, 128, "%.*s", (int)n, text);
-		if (!known(name))
+		if (!known(ctx, name, total_of(text)))
 			return 0;
 	}
 	name[0] = '\0';

@@ -297,15 +297,14 @@ int mon_hmp_text(struct mon *m, const char *line, struct deadline d, struct buf 
 int mon_hmp_refused(const char *line, const char *text, struct err *e) MUST_CHECK;
 
 /*
- * The host virtual address, in QEMU's address space, of guest physical address 0. HMP: gpa2hva. -EPROTO: QEMU
- * printed none.
+ * Where this QEMU has the byte at the guest's physical address @gpa, in its own address space, if that is of @block. HMP: gpa2hva.
+ * -ENOENT: it is of something else; -EPROTO: not told.
  */
-int mon_hmp_memory(struct mon *m, struct deadline d, uint64_t *at, struct err *e) MUST_CHECK;
+int mon_hmp_memory(struct mon *m, const char *block, uint64_t gpa, struct deadline d, uint64_t *at, struct err *e) MUST_CHECK;
 
-/*
- * The first RAM block for which @known() is false. @name: out, "" when there is none. HMP: info ramblock.
- */
-int mon_hmp_block(struct mon *m, struct deadline d, bool (*known)(const char *name), char name[128], struct err *e) MUST_CHECK;
+/* The first block of memory for which @known is false: @name, out; "" when there is none. HMP: info ramblock. */
+typedef bool mon_block_fn(void *ctx, const char *name, uint64_t bytes);
+int mon_hmp_block(struct mon *m, struct deadline d, mon_block_fn *known, void *ctx, char name[128], struct err *e) MUST_CHECK;
 
 /* Append @s as one argument of an HMP command line: in quotes, escaped. */
 void mon_hmp_quote(struct buf *b, const char *s);

@@ -67,7 +67,7 @@ static int pass_on(struct fermata_vm *vm, const struct fermata_snap *s, struct h
 	auto_buf struct buf stream = { 0 };
 	auto_fd int fd = -1;
 
-	if (state_save(vm, f, vm->rec->pending.run, e) < 0 || state_stream(f->fd, s->machine, &stream, e) < 0)
+	if (state_save(vm, f, vm->rec->pending.run, e) < 0 || state_stream(vm, f->fd, s->machine, &stream, e) < 0)
 		return e->code;
 	fd = devices ? open(devices, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
 	if (fd < 0)

@@ -99,7 +99,7 @@ static int finish(struct fermata_vm *vm, struct taking *t, struct err *e)
 {
 	auto_buf struct buf stream = { 0 };
 
-	return state_stream(t->state.fd, t->s->machine, &stream, e) < 0 ||
+	return state_stream(vm, t->state.fd, t->s->machine, &stream, e) < 0 ||
 		instant_place(vm, t->s, t->ran, &t->ram, &t->mem, &stream, e) < 0 ? e->code : 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "engine/memory/memory.h"
 #include "lib/err.h"
@@ -13,6 +14,25 @@ struct buf;
 
 #define MEM_PAGE    4096u
 #define CHUNK_PAGES (MEM_CHUNK / MEM_PAGE)
+
+/* Bits of /proc/PID/pagemap: kernel's Documentation/admin-guide/mm/pagemap.rst */
+#define PM_PRESENT (1ull << 63)
+#define PM_SWAP    (1ull << 62)
+#define PM_FILE    (1ull << 61)
+
+/* ---- blocks.c ---- */
+
+/* Memory whose content comes from files that QEMU reads when it starts; not flash1, where the guest keeps variables. */
+bool block_is_firmware(const char *name);
+
+#define BOARD_FLASH "virt.flash1"
+
+/* @other: out, as of mon_hmp_block(): memory with content of its own. flash_check(): -EOPNOTSUPP when it is not empty. */
+int flash_find(struct fermata_vm *vm, struct flash *f, char other[128], struct err *e) MUST_CHECK;
+int flash_check(const struct flash *f, struct err *e) MUST_CHECK;
+
+/* Open /proc/PID/@what: of a QEMU that may not be ours to look into. */
+int proc_open(pid_t pid, const char *what, int flags, int *fd, struct err *e) MUST_CHECK;
 
 /* ---- memfile.c ---- */
 

@@ -34,14 +34,22 @@ uint64_t checkpoint_pause_us(struct mon *m);
  */
 #define INSTANT_STATE_MAX (64u << 20) /* bytes */
 
+/* Where a board has the flash for its firmware's variables: without a file it is empty anew in every QEMU. bytes 0: nowhere. */
+struct flash {
+	pid_t pid;
+	uint64_t at, bytes;
+};
+
 struct state_file {
 	int fd;
 	uint64_t set; /* what QEMU calls it; 0: nothing */
+	struct flash flash;
 };
 
+/* state_save(): -EOPNOTSUPP when the guest has written where no device state tells of it. */
 int state_open(struct fermata_vm *vm, struct state_file *f, struct err *e) MUST_CHECK;
 int state_save(struct fermata_vm *vm, const struct state_file *f, bool release, struct err *e) MUST_CHECK;
-int state_stream(int fd, const char *machine, struct buf *out, struct err *e) MUST_CHECK;
+int state_stream(struct fermata_vm *vm, int fd, const char *machine, struct buf *out, struct err *e) MUST_CHECK;
 void state_close(struct fermata_vm *vm, struct state_file *f);
 #define MEM_CHUNK (1u << 20)
 

@@ -22,10 +22,6 @@
 
 #define RAM0       "{\"path\":\"/objects/ram0\",\"property\":\"%s\"}"
 
-/* Bits of /proc/PID/pagemap: kernel's Documentation/admin-guide/mm/pagemap.rst */
-#define PM_PRESENT (1ull << 63)
-#define PM_SWAP    (1ull << 62)
-#define PM_FILE    (1ull << 61)
 #define PM_WORDS   4096
 
 /* ---- where it is ------------------------------------------------------------------------------------------ */
@@ -38,16 +34,15 @@ static int qom(struct kvm *k, const char *property, struct json_doc **reply, str
 	return mon_call(kvm_mon(k), "qom-get", args, deadline_in(CALL_MS), reply, e);
 }
 
-static int proc_open(pid_t pid, const char *what, int flags, int *fd, struct err *e)
+/* Where a board's memory begins: a PC's, Arm's, RISC-V's. */
+static int find_ram(struct mon *m, uint64_t *at, struct err *e)
 {
-	char path[48];
+	static const uint64_t starts[] = { 0, 0x40000000, 0x80000000 };
+	int rc = -ENOENT;
 
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-	*fd = open(path, flags | O_CLOEXEC);
-	if (*fd >= 0)
-		return 0;
-	err_sys(e, errno, "cannot look into QEMU's memory: %s", path);
-	return errno == EACCES || errno == EPERM ? err_hint(e, "it takes root, or the user that QEMU runs as") : e->code;
+	for (size_t i = 0; i < ARRAY_SIZE(starts) && rc == -ENOENT; i++)
+		rc = mon_hmp_memory(m, "ram0", starts[i], deadline_in(CALL_MS), at, e);
+	return rc;
 }
 
 static int open_ram_of(struct fermata_vm *vm, struct kvm *k, struct ram *r, struct err *e)
@@ -59,7 +54,7 @@ static int open_ram_of(struct fermata_vm *vm, struct kvm *k, struct ram *r, stru
 	snprintf(file, sizeof file, "fd/%d", KVM_FD_MEMORY);
 	*r = (struct ram){ .mem = -1, .own = -1, .bytes = vm->def->memory };
 	r->pid = kvm_process(k);
-	if (mon_hmp_memory(kvm_mon(k), deadline_in(CALL_MS), &r->at, e) < 0 || proc_open(r->pid, "mem", O_RDWR, &r->mem, e) < 0)
+	if (find_ram(kvm_mon(k), &r->at, e) < 0 || proc_open(r->pid, "mem", O_RDWR, &r->mem, e) < 0)
 		return e->code;
 	if (qom(k, "mem-path", &path, &none) < 0)
 		return 0;
@@ -84,29 +79,6 @@ void ram_done(struct ram *r)
 	own_close(&r->mem);
 	own_close(&r->own);
 	free(r->base);
-}
-
-/* What a QEMU makes anew from its firmware and its definition; all else has content of its own. */
-static bool is_made_anew(const char *block)
-{
-	return !strcmp(block, "ram0") || str_starts(block, "/rom@") || str_ends(block, ".rom") || str_ends(block, ".bios") ||
-		str_ends(block, "-bios");
-}
-
-int ram_check(struct fermata_vm *vm, struct err *e)
-{
-	char block[128];
-
-	if (vm->def->nvram) {
-		err_set(e, -EOPNOTSUPP, "the firmware's variables cannot be part of an instant checkpoint");
-		return err_hint(e, "without --instant they are");
-	}
-	if (mon_hmp_block(kvm_mon(vm->kvm), deadline_in(CALL_MS), is_made_anew, block, e) < 0)
-		return e->code;
-	if (!block[0])
-		return 0;
-	err_set(e, -EOPNOTSUPP, "'%s' is memory of a device, which cannot be part of an instant checkpoint", block);
-	return err_hint(e, "without --instant it is");
 }
 
 /* ---- which pages ------------------------------------------------------------------------------------------ */

@@ -36,7 +36,7 @@ struct stream {
 	size_t left;
 	uint64_t at, mark; /* bytes read so far; where the item began that is looked at */
 	uint64_t ram;
-	const struct block *main, *block; /* guest memory; the last block named */
+	const struct block *main, *flash, *block; /* guest memory; a board's variables; the last block named */
 	size_t n_blocks;
 	uint32_t ram_id;
 	bool started, ended, mapped;

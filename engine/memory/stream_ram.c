@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/memory/internal.h"
 #include "engine/memory/stream.h"
 #include "lib/dev.h"
 #include "lib/err.h"
@@ -39,19 +40,19 @@ static int put_page(struct stream *s, uint64_t off, const uint8_t *p)
 	return s->rc;
 }
 
-/* A block whose content comes from files that QEMU reads when it starts; not flash1, where the guest keeps variables. */
-static bool is_firmware(const char *n)
-{
-	return str_eq(n, "pc.bios") || str_eq(n, "isa-bios") || str_eq(n, "system.flash0") || str_eq(n, "virt.flash0") ||
-		str_starts(n, "/rom@") || str_ends(n, ".rom");
-}
-
 static const struct block *find(const struct stream *s, const char *n)
 {
 	for (size_t i = 0; i < s->n_blocks; i++)
 		if (str_eq(s->blocks[i].name, n))
 			return s->blocks + i;
 	return NULL;
+}
+
+/* A board's flash for variables is there without a file, too, and empty then. */
+static int fail_flash(struct stream *s)
+{
+	FAIL(s, -EOPNOTSUPP, "memory block '%s' is not empty", BOARD_FLASH);
+	return err_hint(s->e, "variables of a firmware cannot be baked");
 }
 
 /* The pages of a mapped-ram file: a header, a bit for each page that has content, and all of them, at offsets in the file. */
@@ -70,7 +71,7 @@ static int take_mapped(struct stream *s, const struct block *b)
 		__builtin_add_overflow(pages_at, b->size, &end))
 		return FAIL(s, -EUCLEAN, "block '%s' has its pages at %llu, their bits at %llu", b->name,
 			(unsigned long long)pages_at, (unsigned long long)bits_at);
-	if (b != s->main)
+	if (b != s->main && b != s->flash)
 		return stream_skip(s, end - s->at);
 	bits = malloc(n_bits);
 	if (!bits)
@@ -82,6 +83,11 @@ static int take_mapped(struct stream *s, const struct block *b)
 		if (p)
 			memcpy(bits + i, p, 8);
 	}
+	for (size_t i = 0; i < n_bits && b == s->flash; i++)
+		if (bits[i])
+			return fail_flash(s);
+	if (b == s->flash)
+		return stream_skip(s, end - s->at);
 	stream_skip(s, pages_at - s->at);
 	for (uint64_t i = 0; i < n && !s->rc; i++) {
 		const uint8_t *p = stream_take(s, PAGE);
@@ -112,7 +118,9 @@ static int take_blocks(struct stream *s, uint64_t left)
 			return FAIL(s, -EUCLEAN, "memory block '%s' is there twice, or %llu bytes are not its size", b->name,
 				(unsigned long long)b->size);
 		left -= b->size;
-		if (!is_firmware(b->name)) {
+		if (str_eq(b->name, BOARD_FLASH)) {
+			s->flash = b;
+		} else if (!block_is_firmware(b->name)) {
 			if (s->main || b->size != s->ram) {
 				FAIL(s, -EOPNOTSUPP, "memory block '%s' of %llu bytes is neither firmware nor the guest's %llu bytes",
 					b->name, (unsigned long long)b->size, (unsigned long long)s->ram);
@@ -168,6 +176,8 @@ int stream_take_ram(struct stream *s)
 		if (flags & RAM_PAGE) {
 			const uint8_t *p = stream_take(s, PAGE);
 
+			if (p && s->block == s->flash)
+				return fail_flash(s);
 			if (p && s->block == s->main)
 				put_page(s, off, p);
 		} else if (stream_num(s, 1))

@@ -102,6 +102,11 @@ void board_disks(void)
 	ide_scan();
 }
 
+bool board_flash(void)
+{
+	return false;
+}
+
 static void address(const struct pci *p, unsigned reg)
 {
 	outl(0xcf8, 1u << 31 | p->bus << 16 | p->dev << 11 | p->fn << 8 | (reg & 0xfc));

@@ -41,7 +41,7 @@ sub next_line {
 			next if hex $sum != $is;
 			return $text;
 		}
-		return $line if $line =~ /^(?:BAD|ERR|TRAP|V|C|G|Z|boot|witness)\b/;
+		return $line if $line =~ /^(?:BAD|ERR|TRAP|V|C|F|G|Z|boot|witness)\b/;
 	}
 }
 

@@ -30,6 +30,7 @@
  *	g  grow: write one sector into each of the next 16 64-KiB pieces of every disk: "G=32" (pieces so far)
  *	c  check all that was grown: "C ok" or "C bad d1 sector=N"
  *	z  stop or start writing to the disks: "Z off", "Z on"
+ *	f  write a word into the second flash of a board: "F ok" when it reads back
  *	p  panic, where there is a pvpanic device
  *	w  start the watchdog, and never feed it, where there is an ib700: it rings two seconds later
  */
@@ -318,6 +319,8 @@ static void key(int k)
 		grow();
 	} else if (k == 'c') {
 		check_grown();
+	} else if (k == 'f') {
+		serial_text(board_flash() ? "F ok\n" : "F bad\n");
 	} else if (k == 'p') {
 		outb(0x505, 1);
 	} else if (k == 'w') {

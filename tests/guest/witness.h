@@ -73,6 +73,7 @@ void halt(void);			/* until one has come; takes it */
 uint32_t board_ram_mib(void);
 void board_start(void);
 void board_found(const struct pci *p);	/* a device that only it can have */
+bool board_flash(void);			/* write a word there, and read it back */
 void board_disks(void);			/* those behind no PCI device */
 void uart_put(char c);			/* the port that it has beside those of a PC */
 int uart_key(void);			/* -1: none waits */

@@ -104,14 +104,18 @@ static void hmp_guest_memory_address(void **state)
 	static const struct {
 		const char *answer;
 		uint64_t at; /* 0: refused */
+		int code;
 	} t[] = {
-		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000\\r\\n", 0x7f681a8f8000 },
-		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000", 0x7f681a8f8000 },
-		{ "Host virtual address for 0x0 (ram0) is 0x7f68zz\\r\\n", 0 },
-		{ "Host virtual address for 0x0 (ram0) is 0x0\\r\\n", 0 },
-		{ "No memory is mapped at address 0x0\\r\\n", 0 },
-		{ "unknown command: 'gpa2hva'\\r\\n", 0 },
-		{ "", 0 },
+		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000\\r\\n", 0x7f681a8f8000, 0 },
+		{ "Host virtual address for 0x0 (ram0) is 0x7f681a8f8000", 0x7f681a8f8000, 0 },
+		{ "Host virtual address for 0x0 (virt.flash0) is 0x7f681a8f8000\\r\\n", 0, -ENOENT },
+		{ "Host virtual address for 0x0 (xram0) is 0x7f681a8f8000\\r\\n", 0, -ENOENT },
+		{ "Host virtual address for 0x0 (ram0) is 0x7f68zz\\r\\n", 0, -EPROTO },
+		{ "Host virtual address for 0x0 (ram0) is 0x0\\r\\n", 0, -EPROTO },
+		{ "No memory is mapped at address 0x0\\r\\n", 0, -ENOENT },
+		{ "Memory at address 0x0is not RAM\\r\\n", 0, -ENOENT },
+		{ "unknown command: 'gpa2hva'\\r\\n", 0, -EPROTO },
+		{ "", 0, -EPROTO },
 	};
 
 	(void)state;
@@ -121,9 +125,9 @@ static void hmp_guest_memory_address(void **state)
 		uint64_t at = 1;
 		struct peer p;
 		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
-			{ PEER_EXPECT, "{\"command-line\":\"gpa2hva 0\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
+			{ PEER_EXPECT, "{\"command-line\":\"gpa2hva 0x40000000\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
 
-		assert_int_equal(mon_hmp_memory(m, SOON, &at, &e), t[i].at ? 0 : -EPROTO);
+		assert_int_equal(mon_hmp_memory(m, "ram0", 0x40000000, SOON, &at, &e), t[i].code);
 		if (t[i].at)
 			assert_int_equal(at, t[i].at);
 		mon_close(m);
@@ -131,8 +135,9 @@ static void hmp_guest_memory_address(void **state)
 	}
 }
 
-static bool is_ours(const char *name)
+static bool is_ours(void *ctx, const char *name, uint64_t bytes)
 {
+	*(uint64_t *)ctx = bytes;
 	return !strcmp(name, "ram0") || str_ends(name, ".rom");
 }
 
@@ -141,24 +146,31 @@ static void hmp_first_foreign_ram_block(void **state)
 #define HEAD "  Block Name    PSize              Offset\\r\\n"
 	static const struct {
 		const char *answer, *name;
+		uint64_t bytes; /* of the last block */
 	} t[] = {
-		{ HEAD, "" },
-		{ HEAD "  ram0    4 KiB  0x0000000000000000\\r\\n  pc.rom    4 KiB  0x1\\r\\n", "" },
-		{ HEAD "  ram0    4 KiB  0x0\\r\\n  0000:00:02.0/vga.vram    4 KiB  0x1\\r\\n  pc.rom  4 KiB\\r\\n", "0000:00:02.0/vga.vram" },
-		{ HEAD "  dimm  4 KiB", "dimm" },
-		{ "", "" },
+		{ HEAD, "", 0 },
+		{ HEAD "  ram0    4 KiB  0x0000000000000000\\r\\n  pc.rom    4 KiB  0x1\\r\\n", "", 0 },
+		{ HEAD "  ram0    4 KiB  0x0\\r\\n  0000:00:02.0/vga.vram    4 KiB  0x1\\r\\n  pc.rom  4 KiB\\r\\n", "0000:00:02.0/vga.vram", 0 },
+		{ HEAD "  dimm  4 KiB  0x0 0x1000 0x4000000", "dimm", 0x4000000 },
+		{ HEAD "  dimm  4 KiB  0x0 0x1000 0x3000 0x7f0000000000  rw\\r\\n", "dimm", 0x3000 },
+		{ HEAD "  ram0  4 KiB  0x0\\r\\n  dimm  2 MiB  0x0 0x1000 0x5000 0x7f0000000000  ro\\r\\n", "dimm", 0x5000 },
+		{ HEAD "  dimm  4 KiB  0x0 0x1000 0x2000\\r\\n", "dimm", 0x2000 },
+		{ "", "", 0 },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
 		auto_free char *answer = str_fmt("{\"return\": \"%s\", \"id\": $ID}", t[i].answer);
 		struct err e = { 0 };
+		uint64_t bytes = 0;
 		char name[128];
 		struct peer p;
 		struct mon *m = opened(&p, (struct peer_step[]){ PEER_GREETS,
 			{ PEER_EXPECT, "{\"command-line\":\"info ramblock\"}", 0 }, { PEER_SEND, answer, 0 }, { 0 } });
 
-		assert_int_equal(mon_hmp_block(m, SOON, is_ours, name, &e), 0);
+		assert_int_equal(mon_hmp_block(m, SOON, is_ours, &bytes, name, &e), 0);
+		if (t[i].bytes)
+			assert_int_equal(bytes, t[i].bytes);
 		assert_string_equal(name, t[i].name);
 		mon_close(m);
 		peer_end(&p);

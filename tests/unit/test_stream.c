@@ -516,6 +516,51 @@ static void begin(struct buf *b)
 	blocks(b);
 }
 
+/* A board's flash, with @content, in the middle of the guest's memory; mapped: by the bits of its pages */
+static void flashed(struct buf *b, bool as_map, bool content)
+{
+	*b = (struct buf){ 0 };
+	head(b);
+	if (as_map) {
+		subsection(b, "configuration/capabilities");
+		field(b, 4, 1, false);
+		named(b, "mapped-ram");
+	}
+	start(b, "ram");
+	field(b, 8, RAM + 2 * PAGE + SIZES, false);
+	if (as_map) {
+		mapped_block(b, "virt.flash1", 2, 1000, content ? 2 : 0, "xy");
+		mapped_block(b, "ram0", RAM / PAGE, 50000, 0x8d, "abcdefgh");
+	} else {
+		block(b, "ram0", RAM);
+		block(b, "virt.flash1", 2 * PAGE);
+		page(b, "ram0", 0, 'a');
+		page(b, "virt.flash1", 0, 0);
+		page(b, NULL, 1, content ? 'x' : 0);
+		page(b, "ram0", 7, 'h');
+	}
+	end(b);
+	part(b, 3);
+	end(b);
+	devices(b);
+}
+
+/* Every QEMU of a VM that gives it no file makes it anew, empty. */
+static void test_flash(void **state)
+{
+	struct buf b = { 0 };
+
+	(void)state;
+	flashed(&b, false, false);
+	assert_baked(&b, "a......h");
+	flashed(&b, true, false);
+	assert_baked(&b, "a.cd...h");
+	flashed(&b, false, true);
+	refused(&b, -EOPNOTSUPP, "'virt.flash1' is not empty");
+	flashed(&b, true, true);
+	refused(&b, -EOPNOTSUPP, "'virt.flash1' is not empty");
+}
+
 /* By name, with what is known of it */
 static void test_refused(void **state)
 {
@@ -838,6 +883,7 @@ int main(void)
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_flash),
 		cmocka_unit_test(test_sections),
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_faults),

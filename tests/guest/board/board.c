@@ -67,6 +67,19 @@ void board_found(const struct pci *p)
 	(void)p;
 }
 
+bool board_flash(void)
+{
+	volatile uint32_t *word = at32(FLASH1);
+
+	*word = 0x00400040;			/* two chips of 16 bits: program what comes next */
+	barrier();
+	*word = 0x5eed5eed;
+	barrier();
+	*word = 0x00ff00ff;			/* and be memory again */
+	barrier();
+	return *word == 0x5eed5eed;
+}
+
 void board_disks(void)
 {
 }

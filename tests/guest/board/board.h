@@ -5,12 +5,14 @@
 #define RAM_START	0x40000000u
 #define CONFIG_SPACE	0x4010000000ull		/* PCI's, each function 4 KiB */
 #define IO_SPACE	0x3eff0000ull
+#define FLASH1		0x04000000ull
 static inline void barrier(void) { __asm__ volatile("dmb sy" ::: "memory"); }
 static inline void relax(void) { __asm__ volatile("yield" ::: "memory"); }
 #elif defined(__riscv)
 #define RAM_START	0x80000000u
 #define CONFIG_SPACE	0x30000000ull
 #define IO_SPACE	0x03000000ull
+#define FLASH1		0x22000000ull
 static inline void barrier(void) { __asm__ volatile("fence iorw, iorw" ::: "memory"); }
 static inline void relax(void) { __asm__ volatile("nop" ::: "memory"); }
 #endif

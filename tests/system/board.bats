@@ -4,7 +4,7 @@ load helper
 setup() { root_make; }
 teardown() { root_end; }
 
-# board_vm ARCH DISKS [as witness_vm]; needs Debian's cross compiler and its QEMU (README, "Optional tests")
+# board_vm ARCH DISKS [as witness_vm]; skipped where there is no cross compiler or no QEMU for it
 board_vm() {
 	local arch=$1 disks=$2
 	shift 2

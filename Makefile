@@ -108,7 +108,7 @@ compile = $(CC) $(defs) $(sysinc) $(CPPFLAGS) -std=gnu11 $(warn) $(hard) $(lean)
 # lib: what every room may use
 lib-y += lib/err.o lib/buf.o lib/clock.o
 lib-y += lib/dev.o lib/dev_file.o lib/file.o lib/lock.o lib/text.o lib/table.o lib/say.o
-lib-y += lib/json.o lib/json_iter.o lib/json_out.o lib/json_text.o lib/ini.o lib/xxh64.o
+lib-y += lib/json.o lib/json_iter.o lib/json_out.o lib/json_text.o lib/ini.o lib/muldiv.o lib/xxh64.o
 
 # qcow2: images, as files
 lib-y += qcow2/handle.o qcow2/header.o qcow2/l2.o qcow2/lock.o qcow2/open.o qcow2/probe.o qcow2/read.o qcow2/write.o

@@ -5,6 +5,7 @@
 
 #include "lib/say.h"
 #include "lib/text.h"
+#include "lib/muldiv.h"
 
 #define MAX_COLS 12
 
@@ -88,7 +89,7 @@ void progress(const char *label, uint64_t done, uint64_t total)
 	if (!wanted && !isatty(STDERR_FILENO))
 		return;
 	char line[160];
-	int n = snprintf(line, sizeof line, "\r%s: [%3u %%]", label, total ? (unsigned)((unsigned __int128)done * 100 / total) : 0);
+	int n = snprintf(line, sizeof line, "\r%s: [%3u %%]", label, total ? (unsigned)mul_div(done, 100, total, NULL) : 0);
 
 	say_if_free(line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
 	on_line = true;

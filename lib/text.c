@@ -1,4 +1,5 @@
 #include "lib/text.h"
+#include "lib/muldiv.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -90,18 +91,18 @@ int text_size(const char *s, uint64_t unit, const char *what, uint64_t *out, str
 	if (bits < 0 || (scale > 1 && !*p)) /* a fraction of a byte */
 		return err_set(e, -EINVAL, "%s '%s' is not a size (a number with K, M, G, T, P or E)", what, s);
 	mul = *p ? 1ull << bits : unit;
-	add = (uint64_t)((unsigned __int128)frac * mul / scale);
+	add = mul_div(frac, mul, scale, NULL);
 	if (__builtin_mul_overflow(whole, mul, out) || __builtin_add_overflow(*out, add, out))
 		return err_set(e, -ERANGE, "%s '%s' is too large", what, s);
 	return 0;
 }
 
-/* @a / @b rounded to nearest, ties to even, as printf rounds. */
-static uint64_t div_round(unsigned __int128 a, uint64_t b)
+/* @a * @b / @c rounded to nearest, ties to even, as printf rounds. */
+static uint64_t mul_div_round(uint64_t a, uint64_t b, uint64_t c)
 {
-	uint64_t q = (uint64_t)(a / b), rest = (uint64_t)(a % b);
+	uint64_t rest, q = mul_div(a, b, c, &rest);
 
-	return q + (rest > b - rest || (rest == b - rest && (q & 1)));
+	return q + (rest > c - rest || (rest == c - rest && (q & 1)));
 }
 
 void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
@@ -116,7 +117,7 @@ void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
 		scale *= 10;
 		digits++;
 	}
-	uint64_t v = div_round((unsigned __int128)bytes * scale, 1ull << 10 * i);
+	uint64_t v = mul_div_round(bytes, scale, 1ull << 10 * i);
 	for (; digits && v % 10 == 0; digits--, scale /= 10)
 		v /= 10;
 	int n = v < 1000 ? snprintf(out, TEXT_SIZE_MAX, "%u", (unsigned)v / scale) : snprintf(out, TEXT_SIZE_MAX, "1e+03");
@@ -127,7 +128,7 @@ void text_fmt_size(uint64_t bytes, char out[TEXT_SIZE_MAX])
 
 const char *text_percent(uint64_t part, uint64_t whole, char out[TEXT_SIZE_MAX])
 {
-	uint64_t v = whole ? div_round((unsigned __int128)part * 10000, whole) : 10000;
+	uint64_t v = whole ? mul_div_round(part, 10000, whole) : 10000;
 
 	snprintf(out, TEXT_SIZE_MAX, "%" PRIu64 ".%02u", v / 100, (unsigned)(v % 100));
 	return out;

@@ -7,6 +7,7 @@
 #include "init/cli/cmd.h"
 #include "init/cli/vm.h"
 #include "lib/clock.h"
+#include "lib/muldiv.h"
 #include "lib/text.h"
 
 #define LOOK_MS 100
@@ -259,7 +260,7 @@ static const struct opt blockjob_opts[] = {
 static void print_info(const char *disk, const struct fermata_block_info *i)
 {
 	unsigned long long cur = i->current, end = i->total, bw = i->speed;
-	unsigned percent = i->ready ? 100 : !end ? 0 : cur >= end ? 100 : (unsigned)((unsigned __int128)cur * 100 / end);
+	unsigned percent = i->ready ? 100 : !end ? 0 : cur >= end ? 100 : (unsigned)mul_div(cur, 100, end, NULL);
 
 	if (!i->id || i->ended) {
 		printf("No current block job for %s\n", disk);

@@ -4,6 +4,7 @@
 
 #include "init/img/img.h"
 #include "lib/text.h"
+#include "lib/muldiv.h"
 
 static bool shown;
 static uint64_t last; /* percent * 100, + 1; 0: nothing was shown yet */
@@ -28,7 +29,7 @@ void img_progress_begin(bool show)
 
 void img_progress(uint64_t done, uint64_t total)
 {
-	uint64_t at = total ? (uint64_t)((unsigned __int128)done * 10000 / total) : 10000;
+	uint64_t at = total ? mul_div(done, 10000, total, NULL) : 10000;
 	char percent[TEXT_SIZE_MAX];
 
 	if (asked) {

@@ -9,6 +9,7 @@
 
 #include "lib/buf.h"
 #include "lib/clock.h"
+#include "lib/muldiv.h"
 #include "lib/text.h"
 
 static void print_snap(const struct qcow2_snap *s)
@@ -76,7 +77,7 @@ static uint64_t take_fraction(const char *p, uint64_t mul, bool *some)
 			scale *= 10;
 		}
 	}
-	return (uint64_t)((unsigned __int128)v * mul / scale);
+	return mul_div(v, mul, scale, NULL);
 }
 
 int img_size(const char *s, uint64_t *out, struct err *e)

@@ -8,6 +8,7 @@
 #include "lib/clock.h"
 #include "lib/own.h"
 #include "lib/limits.h"
+#include "lib/muldiv.h"
 #include "qcow2/deflate.h"
 #include "qcow2/fill.h"
 #include "qcow2/image/writer.h"
@@ -231,7 +232,7 @@ static int after(struct op *o, uint64_t done, struct err *e)
 	if (c->progress)
 		c->progress(c->ctx, done, c->size);
 	if (c->rate) {
-		uint64_t due = (uint64_t)((unsigned __int128)done * 1000000000u / c->rate), now = clock_mono_ns() - o->began;
+		uint64_t due = mul_div(done, 1000000000u, c->rate, NULL), now = clock_mono_ns() - o->began;
 		struct timespec t = { (time_t)((due - now) / 1000000000u), (long)((due - now) % 1000000000u) };
 
 		while (due > now && nanosleep(&t, &t) < 0 && errno == EINTR)

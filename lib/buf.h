@@ -38,7 +38,7 @@ const char *buf_str(const struct buf *b);
 /* 0, or -ENOMEM if any append was lost; @what completes "cannot ...". */
 int buf_check(const struct buf *b, const char *what, struct err *e) MUST_CHECK;
 
-/* The string, which the caller frees; an empty buffer gives an allocated "". NULL: memory ran out. @b is empty after it. */
+/* The string, which the caller frees, and empty @b; an empty buffer gives an allocated "". NULL: memory ran out, @b is as it was. */
 char *buf_take(struct buf *b);
 
 void buf_done(struct buf *b);

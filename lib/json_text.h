@@ -13,7 +13,7 @@ const char *json_skip_blank(const char *p, const char *end);
 /* Length of the UTF-8 sequence at @s, which has @left bytes left; 0 if it is invalid (RFC 3629, section 4). */
 size_t json_utf8_len(const char *s, size_t left);
 
-/* Count the bytes from @s on, @max at most, that need no escape: most strings have nothing else. */
+/* Length of the run at @s, @max at most, of printable ASCII that needs no escape: most strings have nothing else. */
 size_t json_plain(const char *s, size_t max);
 
 #endif

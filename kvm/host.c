@@ -1,7 +1,13 @@
 /* Whether this host's KVM can be used. */
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
+/* Linux has no KVM for 32-bit Arm since 5.7, nor its header. */
+#if __has_include(<asm/kvm.h>)
+#include <linux/kvm.h>
+#else
+#define KVM_GET_API_VERSION 0xae00
+#define KVM_API_VERSION 12
+#endif
 
 #include "kvm/host.h"
 #include "lib/own.h"

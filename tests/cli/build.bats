@@ -229,10 +229,10 @@ hardened_glibc() {
 		grep -qE "^$room +text +[0-9]+ " size
 	done
 	make_as appliance_defconfig
-	at_most 640 290 appliance
+	at_most 640 300 appliance
 	make_as tiny_defconfig
 	o/fermata help | grep -q '^  start '
-	at_most 420 200 tiny
+	at_most 430 210 tiny
 }
 
 @test "install: a program that links the library" {

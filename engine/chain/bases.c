@@ -47,7 +47,6 @@ void bases_note(struct fermata_vm *vm, const struct chains *c)
 	for (size_t i = 0; i < n; i++) {
 		const struct kvm_chain *chain = &c->chain[i];
 
-
 		for (size_t k = 0; k + 1 < chain->n_layers; k++)
 			base_note(vm, chain->layers[k + 1].file, chain->layers[k].file, chain->layers[k].format == FORMAT_RAW);
 	}

@@ -136,11 +136,29 @@ static int check(struct fermata_vm *vm, const struct block_plan *p, const struct
 	return check_room(vm, p, p->shallow ? n - 1 : 0, n, p->dest, e);
 }
 
+/* QEMU knows what the job is about under the names that lead there now: an image that was moved meanwhile could not be merged. */
+static int check_nodes(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
+{
+	auto_disks struct disks ds = { 0 };
+
+	if (!vm_alive(vm))
+		return 0;
+	if (disks_look(vm, &ds, e) < 0)
+		return e->code;
+	for (size_t i = p->base == NO_LAYER ? 0 : p->base; i <= p->top; i++)
+		if (!disk_node(&ds, &ds.d[p->disk], p->chain.layers[i].file)) {
+			err_set(e, -EBUSY, "QEMU has not opened %s: it was moved since the start", p->chain.layers[i].file);
+			return err_hint(e, "put it back where it was, or do this with the VM off");
+		}
+	return 0;
+}
+
 int block_check(struct fermata_vm *vm, const struct block_plan *p, struct err *e)
 {
 	struct record_job *j = calloc(1, sizeof *j);
 	struct off_change off = { 0 };
-	int rc = !j ? err_nomem(e, "describe a job") : describe(vm, p, j, e) < 0 ? e->code : check(vm, p, j, &off, e);
+	int rc = !j ? err_nomem(e, "describe a job") :
+		describe(vm, p, j, e) < 0 || check_nodes(vm, p, e) < 0 ? e->code : check(vm, p, j, &off, e);
 
 	off_change_done(&off);
 	job_free(j);

@@ -116,6 +116,27 @@ refused() {
 # Where the snapshot table of an image lies, in hex
 qemu_snap_table() { dd if="$1" bs=1 skip=64 count=8 status=none | od -An -tx1 | tr -d ' \n'; }
 
+# The name in the overlay leads there by a link, the one that QEMU was given does not any more.
+@test "begun: a deletion below a running VM whose image was moved is refused, and done once it is back" {
+	local images=$FERMATA_ROOT/images
+	mkdir "$images/real"
+	ln -s real "$images/l"
+	qemu-img create -q -f qcow2 "$images/real/a.qcow2" 16M
+	conf_head d pc tcg 32M
+	printf '[disk vda]\nfile = %s\nformat = qcow2\n' "$images/l/a.qcow2" | conf_add d
+	fermata snapshot-create-as d k --disk-only
+	fermata start d --paused
+	mv "$images/real" "$images/moved"
+	ln -sfn moved "$images/l"
+	fails 1 "it was moved since the start" snapshot-delete d k
+	not is_pending d
+	listed d k
+	mv "$images/moved" "$images/real"
+	ln -sfn real "$images/l"
+	fermata snapshot-delete d k
+	fermata destroy d
+}
+
 @test "begun: a creation that was cut off takes back what it made, and no other snapshot of that name" {
 	local id
 	need_strace

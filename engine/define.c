@@ -27,6 +27,9 @@ static int check_paths(const struct def *here, const struct def *there, struct e
 	for (size_t i = 0; i < here->n_disks; i++)
 		if (check_path("file", here->disks[i].file, there->disks[i].file, e) < 0)
 			return err_at(e, "[disk %s]", here->disks[i].name);
+	for (size_t i = 0; i < here->n_cdroms; i++)
+		if (check_path("file", here->cdroms[i].file, there->cdroms[i].file, e) < 0)
+			return err_at(e, "[disk %s]", here->cdroms[i].name);
 	for (size_t i = 0; i < here->backing_dirs.n; i++)
 		if (check_path("backing-dir", here->backing_dirs.v[i], there->backing_dirs.v[i], e) < 0)
 			return e->code;

@@ -29,6 +29,8 @@ there_is() { find "$d" "$etc" "$var" -type f ! -path '*/.probe/*' | sort; }
 	fails 1 "cannot" define "$FERMATA_ROOT/none.conf"
 	printf 'memory = 64M\n[disk vda]\nfile = a.qcow2\nformat = qcow2\n' >"$d/m.conf"
 	fails 1 "file = $d/a.qcow2 is relative, and would be $etc/a.qcow2" define "$d/m.conf"
+	printf 'memory = 64M\n[disk cd]\nfile = a.iso\ndevice = cdrom\nbus = sata\n' >"$d/m.conf"
+	fails 1 "[disk cd]: file = $d/a.iso is relative" define "$d/m.conf"
 	[ ! -e "$etc/m.conf" ]
 	head -c 300000 /dev/zero | tr '\0' '#' >"$FERMATA_ROOT/k.conf"
 	fails 1 "" define "$FERMATA_ROOT/k.conf"

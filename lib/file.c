@@ -15,6 +15,7 @@
 #include "lib/err.h"
 #include "lib/file.h"
 #include "lib/own.h"
+#include "lib/text.h"
 
 int io_read_full(int fd, void *p, size_t n, const char *what, struct err *e)
 {
@@ -273,6 +274,14 @@ char *path_beside(const char *file, const char *path)
 	if (!strcmp(cwd, "/"))
 		cwd[0] = '\0';
 	return str_fmt("%s/%.*s%s%s", cwd, n, file, n ? "/" : "", path);
+}
+
+int path_typed(const char *typed, char **out, struct err *e)
+{
+	*out = path_beside("", typed);
+	if (!*out)
+		return err_nomem(e, "name a file");
+	return text_is_utf8(*out) ? 0 : err_set(e, -EINVAL, "the path '%s' is not UTF-8", *out);
 }
 
 bool same_file(const char *a, const char *b)

@@ -55,6 +55,12 @@ bool file_exists(const char *path);
 char *path_beside(const char *file, const char *path);
 
 /*
+ * What a user has typed, made absolute, for QEMU or a record, which cannot express every path. *@out: caller frees.
+ * -EINVAL: it is not UTF-8, which a working directory may bring in.
+ */
+int path_typed(const char *typed, char **out, struct err *e) MUST_CHECK;
+
+/*
  * The size of @path and the bytes allocated to it. For a block device both are the device's size: stat(2) describes
  * only its node in /dev. False and both 0: it does not exist, or cannot be examined. Either may be NULL.
  */

@@ -269,14 +269,14 @@ static int with_plan(struct fermata_vm *vm, const struct fermata_block *b, plan_
 {
 	struct block_plan p = { .op = b->op, .dest_raw = b->dest_raw, .reuse = b->reuse, .shallow = b->shallow, .remove = b->remove,
 		.drop = b->drop, .relative = b->relative, .speed = b->speed };
-	auto_free char *dest = b->dest ? path_beside("", b->dest) : NULL;
+	auto_free char *dest = NULL;
 	struct kvm *k;
 	int rc;
 
 	if (disk_pick(vm, b->disk, &p.disk, e) < 0 || ((vm_alive(vm) || p.op == FERMATA_COPY) && fermata_vm_kvm(vm, &k, e) < 0))
 		return e->code;
-	if (b->dest && !dest)
-		return err_nomem(e, "copy a disk");
+	if (b->dest && path_typed(b->dest, &dest, e) < 0)
+		return err_at(e, "%s", vm->name);
 	p.dest = dest;
 	if (CONFIG_MEMORY && managed_none(vm, false, e) < 0)
 		return err_at(e, "%s: %s", vm->name, vm->def->disks[p.disk].name);

@@ -25,8 +25,10 @@ int checkpoint_name(struct fermata_vm *vm, struct fermata_snap *s, const struct 
 	auto_free char *tmp = NULL;
 
 	*handover = c->handover;
-	s->memory = c->memory ? path_beside("", c->memory) :
-				str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
+	if (c->memory && path_typed(c->memory, &s->memory, e) < 0)
+		return e->code;
+	if (!c->memory)
+		s->memory = str_fmt("%s/%.*s-%llu.mem", dir ? dir : vm->state_dir, name_in_file(s->name), s->name, (unsigned long long)s->id);
 	tmp = s->memory ? mem_tmp(s->memory) : NULL;
 	if (!tmp)
 		return err_nomem(e, "name a file");

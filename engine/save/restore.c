@@ -82,8 +82,10 @@ static int restore(struct fermata_vm *vm, const char *path, const struct fermata
 
 int fermata_restore(struct fermata_vm *vm, const struct fermata_restore *r, struct err *e)
 {
-	auto_free char *path = r->file ? path_beside("", r->file) : managed_path(vm);
+	auto_free char *path = r->file ? NULL : managed_path(vm);
 
+	if (r->file && path_typed(r->file, &path, e) < 0)
+		return err_at(e, "%s", vm->name);
 	if (!path)
 		return err_nomem(e, "restore");
 	if (restore(vm, path, r, e) == 0)

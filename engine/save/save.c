@@ -144,10 +144,12 @@ static int check_output(struct fermata_vm *vm, const char *path, const struct ou
 
 int fermata_save(struct fermata_vm *vm, const struct fermata_save *s, struct err *e)
 {
-	auto_free char *path = s->file ? path_beside("", s->file) : managed_path(vm);
+	auto_free char *path = s->file ? NULL : managed_path(vm);
 	char status[KVM_STATUS_MAX];
 	struct kvm *k;
 
+	if (s->file && path_typed(s->file, &path, e) < 0)
+		return err_at(e, "%s", vm->name);
 	if (!path)
 		return err_nomem(e, "save memory");
 	if (fermata_vm_kvm(vm, &k, e) < 0)

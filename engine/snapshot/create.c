@@ -96,8 +96,7 @@ static int overlay_path(struct fermata_vm *vm, const struct plan *p, size_t i, c
 
 	if (!spec || !spec->file)
 		return overlay_name(vm, i, p->name, vm->rec->next_id, out, e);
-	*out = path_beside("", spec->file);
-	return *out ? 0 : err_nomem(e, "describe a snapshot");
+	return path_typed(spec->file, out, e);
 }
 
 static int describe_disk(struct fermata_vm *vm, const struct plan *p, struct fermata_snap *s, size_t i, char *tag, struct err *e)

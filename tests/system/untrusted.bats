@@ -168,3 +168,27 @@ swapped() {
 	# Images by themselves are known by their bytes.
 	"$FERMATA_BIN" img resize "$dir/v.qcow2" 2M
 }
+
+@test "names: a relative name in a directory that is not UTF-8 is refused, with nothing touched" {
+	local args dir
+	qemu-img create -q -f qcow2 "$FERMATA_ROOT/images/v.qcow2" 1M
+	define v "$FERMATA_ROOT/images/v.qcow2"
+	"$FERMATA_BIN" start v --paused
+	dir=$(printf '%s/caf\351' "$FERMATA_ROOT")
+	mkdir "$dir"
+	cd "$dir"
+	for args in "save v v.mem" "snapshot-create-as v k --memspec k.mem" "snapshot-create-as v k --instant --memspec k.mem" \
+		"snapshot-create-as v k --disk-only --diskspec vda,file=o.qcow2" "blockcopy v vda c.qcow2"; do
+		# shellcheck disable=SC2086
+		refused "is not UTF-8" "$FERMATA_BIN" $args
+		[ -z "$(ls)" ]
+		[ "$("$FERMATA_BIN" domstate v | head -n 1)" = paused ]
+		[ -z "$("$FERMATA_BIN" snapshot-list v --name)" ]
+	done
+	"$FERMATA_BIN" save v "$FERMATA_ROOT/v.mem"
+	mv "$FERMATA_ROOT/v.mem" .
+	refused "is not UTF-8" "$FERMATA_BIN" restore v.mem
+	mv v.mem "$FERMATA_ROOT"
+	"$FERMATA_BIN" restore "$FERMATA_ROOT/v.mem"
+	[ "$("$FERMATA_BIN" domstate v | head -n 1)" = paused ]
+}

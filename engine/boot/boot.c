@@ -226,10 +226,18 @@ int fermata_boot_good(struct fermata_vm *vm, const char *name, struct err *e)
 
 /* ---- boot ------------------------------------------------------------------------------------------------------------ */
 
-/* A boot that was cut off after its QEMU had started. True: that guest is healthy. */
+/*
+ * A boot that was cut off after its QEMU had started. True: that guest is healthy. One that has loaded and does not run yet goes
+ * on first: its memory may be in no file any more.
+ */
 static bool resumed(struct fermata_vm *vm, struct err *e)
 {
+	const char *from = vm->rec->boot.from;
+	struct fermata_status st;
+
 	vm_notice(vm, "boot: the last attempt was cut off; waiting for its guest");
+	if (fermata_vm_status(vm, &st, e) == 0 && st.state == FERMATA_PAUSED && fermata_resume(vm, e) == 0 && from && !same_text(from, "cold"))
+		after_restore(vm, false);
 	return fermata_boot_healthy(vm, e) == 0;
 }
 

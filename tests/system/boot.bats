@@ -150,6 +150,29 @@ status_of() {
 	assert_went_back w "$from" "$saved"
 }
 
+@test "boot: cut off when its guest has loaded and does not run yet, the next one lets it go on with its memory" {
+	need_strace
+	local n
+	witness_vm w 1
+	printf 'healthy = serial "mem="\n' | policy w
+	vm_start w
+	wait_counter_above w 20
+	fermata managedsave w
+	strace -qq -o "$FERMATA_ROOT/calls" -e trace=connect "$FERMATA_BIN" --root "$FERMATA_ROOT" boot w
+	n=$(grep -n 'console.sock' "$FERMATA_ROOT/calls" | head -n 1 | cut -d: -f1)
+	wait_counter_above w 60
+	fermata managedsave w
+	saved=$(last_counter w)
+	from=$(mark w)
+	inject connect "$n" boot w
+	[ "$n_cut" = 1 ]
+	assert_state w paused
+	[ ! -e "$FERMATA_ROOT/var/lib/fermata/w/managed.save" ]
+	boot w 0 "the last attempt was cut off; waiting for its guest"
+	wait_counter_above w "$saved" 60 "$from"
+	assert_went_back w "$from" "$saved"
+}
+
 @test "every choice fails: status 1, the VM is off, the next boot begins anew" {
 	witness_vm w 1
 	printf 'from = nowhere\nfallback = cold\nhealthy = serial "never said"\nwithin = 1s\nattempts = 1\n' | policy w

@@ -41,9 +41,12 @@ static int check_unused(struct fermata_vm *vm, unsigned what, struct err *e)
 /* The definition tells of one image, the record of another: nobody would know which one the guest wrote to. */
 static void tell_images(struct fermata_vm *vm)
 {
-	for (size_t i = 0; i < vm->def->n_disks; i++)
-		if (!same_file(fermata_vm_disk_file(vm, i), vm->def->disks[i].file))
-			vm_notice(vm, "%s: the disk is %s, which stays", vm->def->disks[i].name, fermata_vm_disk_file(vm, i));
+	for (size_t i = 0; i < vm->def->n_disks; i++) {
+		const char *file = fermata_vm_disk_file(vm, i), *defined = vm->def->disks[i].file;
+
+		if (strcmp(file, defined) && !same_file(file, defined))
+			vm_notice(vm, "%s: the disk is %s, which stays", vm->def->disks[i].name, file);
+	}
 }
 
 static int set_aside(struct fermata_vm *vm, unsigned what, struct err *e)

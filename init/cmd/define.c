@@ -19,7 +19,7 @@ static struct {
 } define_args;
 static const struct opt define_opts[] = {
 	{ 0, "name", "NAME", "the VM's name; default: the file's without .conf", OPT_STR(&define_args.name) },
-	{ 0, "validate", NULL, "check the definition: always so, accepted for scripts", OPT_FLAG(&define_args.validate) },
+	{ 0, "validate", NULL, "accepted for scripts: a definition is always checked", OPT_FLAG(&define_args.validate) },
 	{ 0 },
 };
 
@@ -75,12 +75,12 @@ static struct {
 	bool saves, snapshots, checkpoints, nvram, keep_nvram, storage;
 } undefine_args;
 static const struct opt undefine_opts[] = {
-	{ 0, "managed-save", NULL, "with its managed saves", OPT_FLAG(&undefine_args.saves) },
-	{ 0, "snapshots-metadata", NULL, "with what is on record of its snapshots", OPT_FLAG(&undefine_args.snapshots) },
-	{ 0, "checkpoints-metadata", NULL, "there are none: accepted for scripts", OPT_FLAG(&undefine_args.checkpoints) },
-	{ 0, "nvram", NULL, "with the file of its firmware's variables", OPT_FLAG(&undefine_args.nvram) },
-	{ 0, "keep-nvram", NULL, "without it: always so, accepted for scripts", OPT_FLAG(&undefine_args.keep_nvram) },
-	{ 0, "remove-all-storage", NULL, "with its images and its snapshots, as far as no other VM needs them", OPT_FLAG(&undefine_args.storage) },
+	{ 0, "managed-save", NULL, "also remove its managed saves", OPT_FLAG(&undefine_args.saves) },
+	{ 0, "snapshots-metadata", NULL, "also forget its snapshots; their files stay", OPT_FLAG(&undefine_args.snapshots) },
+	{ 0, "checkpoints-metadata", NULL, "accepted for scripts: there are none", OPT_FLAG(&undefine_args.checkpoints) },
+	{ 0, "nvram", NULL, "also remove the file with its firmware's variables", OPT_FLAG(&undefine_args.nvram) },
+	{ 0, "keep-nvram", NULL, "keep that file: the default", OPT_FLAG(&undefine_args.keep_nvram) },
+	{ 0, "remove-all-storage", NULL, "also remove its images, and its snapshots with their files, unless another VM needs them", OPT_FLAG(&undefine_args.storage) },
 	{ 0 },
 };
 

@@ -377,7 +377,7 @@ static struct {
 static const struct opt recover_opts[] = {
 	{ 0, "abandon", NULL, "give up what is pending and cannot go on, once --yes is said", OPT_FLAG(&recover_args.abandon) },
 	{ 0, "yes", NULL, "with --abandon: do it; without, what it costs is said", OPT_FLAG(&recover_args.yes) },
-	{ 0, "accept-images", NULL, "the images below the disks are meant to be as they are now", OPT_FLAG(&recover_args.accept) },
+	{ 0, "accept-images", NULL, "take the images below the disks as they are now", OPT_FLAG(&recover_args.accept) },
 #if CONFIG_BOOT
 	{ 0, "guard", "keep|back", "what becomes of a guarded command whose guard was cut off", OPT_STR(&recover_args.guard) },
 #endif

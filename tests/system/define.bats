@@ -25,6 +25,8 @@ there_is() { find "$d" "$etc" "$var" -type f ! -path '*/.probe/*' | sort; }
 	fails 1 "$FERMATA_ROOT/k.conf:1: " define "$FERMATA_ROOT/k.conf"
 	cmp "$etc/l.conf" "$etc/k.conf" # the one before
 	fails 2 "says whose" define -
+	printf 'memory = 64M\0\n' >"$FERMATA_ROOT/k.conf"
+	fails 1 "a NUL byte" define "$FERMATA_ROOT/k.conf"
 	fails 1 "cannot name a VM" define "$etc/k.conf" --name ../k
 	fails 1 "cannot" define "$FERMATA_ROOT/none.conf"
 	printf 'memory = 64M\n[disk vda]\nfile = a.qcow2\nformat = qcow2\n' >"$d/m.conf"
@@ -66,6 +68,9 @@ there_is() { find "$d" "$etc" "$var" -type f ! -path '*/.probe/*' | sort; }
 	# Its name is free, and knows nothing of it.
 	plain_vm w "$d/a.qcow2"
 	not listed w k
+	rm "$d/a.qcow2"
+	fermata undefine w 2>"$FERMATA_ROOT/err"
+	[ ! -s "$FERMATA_ROOT/err" ]
 }
 
 @test "undefine: with all of its storage, but for what is not its own" {
